@@ -263,6 +263,23 @@ class TranscriptMark(msgspec.Struct, frozen=True, omit_defaults=True):
     turn: Literal["", "interactive", "print"] = ""
 
 
+LAST_LINE_CHARACTERS: Final = 120
+
+
+class LastLine(msgspec.Struct, frozen=True):
+    """The beginning of the newest prompt or text of the agent in a log, on one line, for lists.
+
+    Attributes:
+        by: the user or the agent.
+        offset: of its entry.
+    """
+
+    text: str
+    by: Literal["user", "agent"]
+    at: Milliseconds
+    offset: int
+
+
 class ConversationRecord(msgspec.Struct, frozen=True):
     """A conversation of a project: one log, one queue, at most one CLI process.
 
@@ -280,6 +297,7 @@ class ConversationRecord(msgspec.Struct, frozen=True):
         head: the offset of the newest entry, 0 for an empty log.
         first: the offset of the oldest entry that is still stored, head + 1 for an empty log.
         transcript: how much of the session's file is in the log, or is its history; None when that is not known.
+        last_line: deleted with its entry.
     """
 
     number: int
@@ -302,6 +320,7 @@ class ConversationRecord(msgspec.Struct, frozen=True):
     archived: bool = False
     worktree: Worktree | None = None
     transcript: TranscriptMark | None = None
+    last_line: LastLine | None = None
 
     @property
     def project_id(self) -> ProjectId:
@@ -312,6 +331,12 @@ class ConversationRecord(msgspec.Struct, frozen=True):
     def is_main(self) -> bool:
         """Whether it is the main conversation of its project."""
         return self.id == self.project_id
+
+    def since(self, first: int) -> "ConversationRecord":
+        """The record of a log whose older entries were deleted."""
+        line = self.last_line
+        kept = line if line is not None and line.offset >= first else None
+        return msgspec.structs.replace(self, first=first, last_line=kept)
 
 
 class ExecuteOptions(msgspec.Struct, frozen=True, omit_defaults=True):

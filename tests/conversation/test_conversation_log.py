@@ -256,3 +256,23 @@ async def test_what_is_only_said_is_not_stored(bench: Bench) -> None:
     assert [frame["type"] for frame in bench.sink.frames] == ["project_joined"]
     assert bench.log.record.head == 0
     assert await bench.entries() == []
+
+
+async def test_the_record_has_what_was_said_last(bench: Bench) -> None:
+    log = bench.log
+    for draft, text in (
+        (entry_draft("prompt", {}, Direction.CLIENT, said="do\n  it"), "do it"),
+        (Draft("agent_message", b"{}", Direction.CLAUDE, "x" * 500), "x" * 119 + "…"),
+        (Draft("agent_message", b"{}", Direction.CLAUDE, " \n"), "x" * 119 + "…"),
+        (Draft("agent_message", b"{}", Direction.CLAUDE), "x" * 119 + "…"),
+    ):
+        await log.write([draft])
+        line = (await bench.stored_project()).last_line
+        assert line is not None
+        assert (line.text, line) == (text, log.record.last_line)
+        assert line.offset == min(log.record.head, 2)
+        assert line.by == ("user" if line.offset == 1 else "agent")
+    await log.prune(max_entries=1, max_bytes=0, older_than=Milliseconds(0))
+    assert log.record.last_line is None
+    await log.write([entry_draft("error", {})])
+    assert (await bench.stored_project()).last_line is None

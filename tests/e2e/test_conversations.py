@@ -11,7 +11,7 @@ from tests.harness.server import running_server, write_standin
 
 from pocket_agent.client import Client
 from pocket_agent.errors import ProcessActiveError, ProjectNotFoundError, ValidationError
-from pocket_agent.protocol.push import ProjectStateData, WorktreeData
+from pocket_agent.protocol.push import LastLineData, ProjectStateData, WorktreeData
 from pocket_agent.protocol.requests import WorktreeRequest
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -84,8 +84,15 @@ async def test_each_has_its_own_log_queue_model_and_session(stage: Stage, folder
         await run(client, project.id, "demo:text first")
         await client.set_model(other, "opus")
         await client.set_permission_mode(other, "plan")
-        await run(client, other, "demo:text second")
+        async with client.subscribe(other) as stream:
+            await client.execute(other, "demo:text second")
+            asked = (await until(stream, "project_state", state="EXECUTING"))[-1].data["last_line"]
+            frames = await until(stream, "project_state", state="IDLE")
+        assert (asked["text"], asked["by"]) == ("demo:text second", "user")
+        said = frames[-1].data["last_line"]
+        assert (said["text"], said["by"]) == ("This is a plain answer of the demo model.", "agent")
         main, second = (await client.conversations(project.id)).conversations
+        assert second.last_line == LastLineData(**said)
         assert (main.model, second.model, second.permission_mode) == (None, "opus", "plan")
         assert main.session_id != second.session_id
         pages = [await client.messages(key) for key in (project.id, other)]

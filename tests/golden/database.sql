@@ -1,4 +1,4 @@
-PRAGMA user_version = 10;
+PRAGMA user_version = 11;
 
 CREATE TABLE approval (
     id TEXT NOT NULL,
@@ -36,7 +36,7 @@ CREATE TABLE conversation (
     title TEXT,
     archived INTEGER NOT NULL DEFAULT 0,
     worktree BLOB NOT NULL DEFAULT x'6e756c6c'
-, transcript BLOB NOT NULL DEFAULT x'6e756c6c') STRICT;
+, transcript BLOB NOT NULL DEFAULT x'6e756c6c', last_line BLOB NOT NULL DEFAULT x'6e756c6c') STRICT;
 
 CREATE TABLE "deleted_conversation" (
     number INTEGER PRIMARY KEY,

@@ -6,7 +6,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from pocket_agent.model import Approval, ApprovalStatus, Direction, ExecutionId, ExecutionStatus, Milliseconds
+from pocket_agent.model import (
+    Approval,
+    ApprovalStatus,
+    Direction,
+    ExecutionId,
+    ExecutionStatus,
+    LastLine,
+    Milliseconds,
+)
 from pocket_agent.storage import Change, Store, retention
 from pocket_agent.storage.retention import KEPT_EXECUTIONS, SettledClock
 from tests.storage.sample import BIG, FOREVER, approval, create, entry, execution, grown, offsets, stored
@@ -225,3 +233,13 @@ async def test_the_time_is_known_to_the_next_start(store: Store) -> None:
     assert await store.settled_time() is None
     await store.note_settled_time(1000.5 * DAY)
     assert await store.settled_time() == 1000.5 * DAY
+
+
+async def test_the_last_line_goes_with_its_entry(store: Store) -> None:
+    project = await create(store, entries=10)
+    said = LastLine("a secret", "user", Milliseconds(50), 5)
+    await store.commit(Change(record=msgspec.structs.replace(project, last_line=said)))
+    await store.prune(project, **(NO_LIMIT | {"max_entries": 6}))
+    assert (await stored(store, project)).last_line == said
+    await store.prune(project, **(NO_LIMIT | {"max_entries": 5}))
+    assert (await stored(store, project)).last_line is None

@@ -135,7 +135,8 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
 
 
 class ContentBlock(msgspec.Struct, frozen=True, gc=False):
-    """A content block: a `tool_use` has `id`, `name`, `input`; a `tool_result` `tool_use_id` and maybe `is_error`."""
+    """A content block: a `tool_use` has `id`, `name`, `input`; a `tool_result` `tool_use_id` and maybe `is_error`; a
+    `text` has `text`."""
 
     type: str = ""
     id: str | None = None
@@ -143,6 +144,7 @@ class ContentBlock(msgspec.Struct, frozen=True, gc=False):
     input: msgspec.Raw = _NULL
     tool_use_id: str | None = None
     is_error: bool | None = None
+    text: str | None = None
 
 
 class ApiMessage(msgspec.Struct, frozen=True, gc=False):
@@ -404,6 +406,14 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
     def request_id(self) -> str | None:
         """Of the three control kinds: the id of the request that is sent, withdrawn or answered."""
         return self.response.request_id if self.response is not None else self.outer_request_id
+
+    @property
+    def said(self) -> str:
+        """Of `assistant`: the last text of the main thread; empty without one."""
+        if self.type != "assistant" or self.parent_tool_use_id is not None or self.message is None:
+            return ""
+        texts = [block.text for block in self.message.blocks if block.type == "text" and block.text]
+        return texts[-1] if texts else ""
 
     @property
     def event_type(self) -> str | None:

@@ -10,7 +10,16 @@ from msgspec.structs import replace
 
 from pocket_agent.events import EpochRenewed, Observer, StorageCommitted
 from pocket_agent.hub import Channel, WireFrame
-from pocket_agent.model import ConversationRecord, Direction, Entry, ExecutionContext, Milliseconds, TranscriptMark
+from pocket_agent.model import (
+    LAST_LINE_CHARACTERS,
+    ConversationRecord,
+    Direction,
+    Entry,
+    ExecutionContext,
+    LastLine,
+    Milliseconds,
+    TranscriptMark,
+)
 from pocket_agent.protocol.frame import encode_data, encode_frame, entry_frame, websocket_frame
 from pocket_agent.storage import Change, Store
 
@@ -30,16 +39,30 @@ def tick() -> int:
 
 
 class Draft(NamedTuple):
-    """An entry that has no number yet, or (`direction` None) a frame that is only delivered."""
+    """An entry that has no number yet, or (`direction` None) a frame that is only delivered.
+
+    Attributes:
+        said: the words of the user or the agent in it, for `ConversationRecord.last_line`; empty without any.
+    """
 
     type: str
     data: bytes
     direction: Direction | None
+    said: str = ""
 
 
-def entry_draft(kind: str, data: object, direction: Direction = Direction.SERVER) -> Draft:
+def entry_draft(kind: str, data: object, direction: Direction = Direction.SERVER, *, said: str = "") -> Draft:
     """An entry whose data the server writes."""
-    return Draft(kind, encode_data(data), direction)
+    return Draft(kind, encode_data(data), direction, said)
+
+
+def _last_line(draft: Draft, at: Milliseconds, offset: int) -> LastLine | None:
+    """What a list shows of an entry; None without visible words."""
+    words = " ".join(draft.said[:_SAID_CHARACTERS].split())
+    if not words:
+        return None
+    text = words if len(words) <= LAST_LINE_CHARACTERS else words[: LAST_LINE_CHARACTERS - 1] + "…"
+    return LastLine(text, "user" if draft.direction is Direction.CLIENT else "agent", at, offset)
 
 
 def live_draft(kind: str, data: object) -> Draft:
@@ -48,6 +71,8 @@ def live_draft(kind: str, data: object) -> Draft:
 
 
 _NO_CHANGE: Final = Change()
+_SAID_CHARACTERS: Final = 2000
+"""The characters of a text in which the words of its last line are looked for."""
 
 
 class ConversationLog:
@@ -109,7 +134,7 @@ class ConversationLog:
             at = Milliseconds(max(now(), self._last))
             entries: list[Entry] = []
             frames: list[WireFrame] = []
-            offset = self.record.head
+            offset, last_line = self.record.head, self.record.last_line
             for draft in drafts:
                 if draft.direction is None:
                     frames.append(self._live(draft, at))
@@ -117,8 +142,10 @@ class ConversationLog:
                 offset += 1
                 entry = Entry(offset, at, draft.direction, draft.type, draft.data)
                 entries.append(entry)
+                if draft.said:
+                    last_line = _last_line(draft, at, offset) or last_line
                 frames.append(WireFrame(entry_frame(self.record.id, entry), offset, entry.type))
-            record = replace(self.record, **fields, head=offset)
+            record = replace(self.record, **fields, head=offset, last_line=last_line)
             if entries:
                 record = replace(record, last_active=at)
             began = time.perf_counter()
@@ -126,7 +153,7 @@ class ConversationLog:
             self._observer.emit(StorageCommitted(record.project_id, context, len(entries), time.perf_counter() - began))
             self._last = at
             # `first` belongs to retention, which may have moved it during the commit.
-            self.record = replace(record, first=self.record.first)
+            self.record = record.since(self.record.first)
             if after is not None:
                 frames.extend(self._live(draft, at) for draft in after())
             self.channel.publish(frames)
@@ -148,7 +175,7 @@ class ConversationLog:
                 return False
             record = replace(self.record, epoch=secrets.token_hex(4))
             await self._store.commit(Change(record=record))
-            self.record = replace(record, first=self.record.first)
+            self.record = record.since(self.record.first)
             self._renewed = True
             self._observer.emit(EpochRenewed(record.project_id))
             return True
@@ -166,7 +193,7 @@ class ConversationLog:
         """Delete the oldest entries beyond the bounds; 0 is unlimited."""
 
         def moved(first: int) -> None:
-            self.record = replace(self.record, first=first)
+            self.record = self.record.since(first)
 
         await self._store.prune(
             self.record, max_entries=max_entries, max_bytes=max_bytes, older_than=older_than, moved=moved

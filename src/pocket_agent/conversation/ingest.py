@@ -202,7 +202,7 @@ class Intake:
 
     def _entry(self, data: bytes, message: CliMessage, kind: Kind) -> None:
         plan = self.plan
-        plan.drafts.append(Draft("agent_message", data, Direction.CLAUDE))
+        plan.drafts.append(Draft("agent_message", data, Direction.CLAUDE, message.said))
         if kind is Kind.INIT or kind is Kind.RESULT:
             self._session(message)
         if kind is Kind.INIT:

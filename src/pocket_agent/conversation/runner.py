@@ -153,7 +153,7 @@ class Runner:
 
         try:
             await state.log.write(
-                [entry_draft("prompt", prompt, model.Direction.CLIENT)],
+                [entry_draft("prompt", prompt, model.Direction.CLIENT, said="" if paused_for else execution.prompt)],
                 Change(executions=(started,), process=self._agent.record, admits=started),
                 record={"state": model.ProjectState.EXECUTING},
                 context=execution.context,
@@ -467,7 +467,7 @@ class Runner:
             return state.announce(queue=was_queued)
 
         await state.log.write(
-            [entry_draft("prompt", prompt, model.Direction.CLIENT)],
+            [entry_draft("prompt", prompt, model.Direction.CLIENT, said=execution.prompt)],
             Change(executions=(steering,), admits=steering),
             context=execution.context,
             after=begun,
@@ -605,7 +605,8 @@ class Runner:
         if shown != (state.shown, state.work.tasks, state.work.permission_mode):
             self.idle_since = time.monotonic()
             return state.announce(queue=queue_changed)
-        visible = plan.opened or plan.closed or plan.record or plan.finished is not None or limits_changed
+        said = any(draft.said for draft in plan.drafts)
+        visible = plan.opened or plan.closed or plan.record or plan.finished is not None or limits_changed or said
         return state.announce(queue=queue_changed) if visible else []
 
     def _apply_steering(self, plan: BatchResult) -> None:

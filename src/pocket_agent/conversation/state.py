@@ -21,6 +21,7 @@ from pocket_agent.protocol.push import (
     ApprovalRequestedData,
     ApprovalResolvedData,
     BackgroundTaskData,
+    LastLineData,
     ProjectStateData,
     QueuedPrompt,
     QueueHoldData,
@@ -135,7 +136,7 @@ def project_state_data(
         session_title: of the conversation.
         usage_windows: the usage limits of the account.
     """
-    worktree = project.worktree
+    worktree, line = project.worktree, project.last_line
     return ProjectStateData(
         id=project.project_id,
         path=project.path,
@@ -164,6 +165,7 @@ def project_state_data(
         title=project.title or msgspec.UNSET,
         worktree=WorktreeData(worktree.branch, worktree.base) if worktree is not None else msgspec.UNSET,
         archived=project.archived or msgspec.UNSET,
+        last_line=LastLineData(line.text, line.by, timestamp(line.at)) if line is not None else msgspec.UNSET,
     )
 
 

@@ -60,6 +60,17 @@ class WorktreeData(Struct, frozen=True):
     base: str
 
 
+class LastLineData(Struct, frozen=True):
+    """The beginning of the newest prompt (`by` is `user`) or text of the agent, on one line of at most 120 characters.
+
+    `at` is the time of its entry.
+    """
+
+    text: str
+    by: Literal["user", "agent"]
+    at: str
+
+
 class ProjectStateData(Struct, frozen=True):
     """The current state of a project, that is of its main conversation; or of another conversation of the project.
 
@@ -72,7 +83,8 @@ class ProjectStateData(Struct, frozen=True):
     `agent_interrupt` and `agent_kill` end these too. A command in the background (in `tasks`) does not make it
     EXECUTING: it may run for ever. `permission_mode` is that of the agent's process, or the choice for the next one.
     `session_title` is the first prompt of the conversation, truncated. `usage_windows`: the limits of a subscription,
-    as the API reported them last to any project of the server.
+    as the API reported them last to any project of the server. `last_line` is not there before the first prompt, and
+    after the deletion of its entry.
     """
 
     id: str
@@ -96,6 +108,7 @@ class ProjectStateData(Struct, frozen=True):
     title: str | msgspec.UnsetType = msgspec.UNSET
     worktree: WorktreeData | msgspec.UnsetType = msgspec.UNSET
     archived: bool | msgspec.UnsetType = msgspec.UNSET
+    last_line: LastLineData | msgspec.UnsetType = msgspec.UNSET
 
 
 class ConversationDeletedData(Struct, frozen=True):

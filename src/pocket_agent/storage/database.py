@@ -354,8 +354,11 @@ _TRANSCRIPT: Final = (
     "ALTER TABLE conversation ADD COLUMN transcript BLOB NOT NULL DEFAULT x'6e756c6c'",  # null
 )
 
+_LAST_LINE: Final = ("ALTER TABLE conversation ADD COLUMN last_line BLOB NOT NULL DEFAULT x'6e756c6c'",)  # null
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     *(_INITIAL, _CORRELATION, _ACCOUNT, _PAIRING, _HOLD, _AUTHORITY, _TRUST, _CONVERSATIONS, _PAUSE, _TRANSCRIPT),
+    _LAST_LINE,
 )
 """Migration n (counted from 1) is the statements that lead from version n - 1 to n."""
 

@@ -117,7 +117,10 @@ def prune(connection: sqlite3.Connection, number: int, rule: Retention) -> Prune
             (entry_key(number, first), entry_key(number, first + count - 1)),
         )
         connection.execute(
-            "UPDATE conversation SET first = ?, log_bytes = ? WHERE number = ?", (first + count, stored - freed, number)
+            "UPDATE conversation SET first = ?, log_bytes = ?, last_line = CASE "
+            "WHEN json_extract(CAST(last_line AS TEXT), '$.offset') < ? THEN x'6e756c6c' ELSE last_line END "  # null
+            "WHERE number = ?",
+            (first + count, stored - freed, first + count, number),
         )
         # A batch that ended early (at _TURN_BYTES) goes on, one that found nothing ends.
         return Pruned(first + count, more=True)

@@ -131,6 +131,7 @@ PROJECT: Final = Table(
         "archived": FLAG,
         "worktree": _json(model.Worktree | None),
         "transcript": _json(model.TranscriptMark | None),
+        "last_line": _json(model.LastLine | None),
     },
 )
 EXECUTION: Final = Table(

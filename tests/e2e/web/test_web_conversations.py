@@ -67,6 +67,9 @@ async def test_a_conversation_from_its_first_prompt_to_its_deletion(
         await expect(entry.get_by_text("New", exact=True)).to_have_count(0)
         await client.execute(str(side.conversation_id), "demo:text more of it")
         await expect(entry.get_by_text("New", exact=True)).to_be_visible(timeout=WAIT_MS)
+        await expect(entry.locator(".last-line")).to_have_text("This is a plain answer of the demo model.")
+        await seen.is_not_wider_than_the_screen()
+        await seen.cuts_no_text()
         await entry.click()
         await seen.says("more of it")
 

@@ -461,7 +461,8 @@ export interface ServerOverview {
  * `agent_interrupt` and `agent_kill` end these too. A command in the background (in `tasks`) does not make it
  * EXECUTING: it may run for ever. `permission_mode` is that of the agent's process, or the choice for the next one.
  * `session_title` is the first prompt of the conversation, truncated. `usage_windows`: the limits of a subscription,
- * as the API reported them last to any project of the server.
+ * as the API reported them last to any project of the server. `last_line` is not there before the first prompt, and
+ * after the deletion of its entry.
  */
 export interface ProjectStateData {
   readonly id: string;
@@ -485,6 +486,7 @@ export interface ProjectStateData {
   readonly title?: string;
   readonly worktree?: WorktreeData;
   readonly archived?: boolean;
+  readonly last_line?: LastLineData;
 }
 
 /** The state of a project, as clients see it. */
@@ -540,6 +542,17 @@ export interface UsageWindowData {
 export interface WorktreeData {
   readonly branch: string;
   readonly base: string;
+}
+
+/**
+ * The beginning of the newest prompt (`by` is `user`) or text of the agent, on one line of at most 120 characters.
+ *
+ * `at` is the time of its entry.
+ */
+export interface LastLineData {
+  readonly text: string;
+  readonly by: "agent" | "user";
+  readonly at: string;
 }
 
 /** Reply to `project_list`. */

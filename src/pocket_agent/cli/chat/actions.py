@@ -11,7 +11,7 @@ from pocket_agent.cli.chat.transcript import Transcript, one_line, task_line
 from pocket_agent.client import Client
 from pocket_agent.errors import ProjectNotFoundError, ValidationError
 from pocket_agent.model import project_of
-from pocket_agent.protocol.push import ProjectStateData, WorktreeData
+from pocket_agent.protocol.push import LastLineData, ProjectStateData, WorktreeData
 from pocket_agent.protocol.requests import PathInspectData
 
 # ----------------------------------------------------------------------
@@ -78,7 +78,8 @@ async def pick(
         ProjectNotFoundError: the user chose none.
     """
     for number, project in enumerate(projects, 1):
-        say(f"{number:>3}  {one_line(project.name, 40)}  {one_line(project.path, PATH_MAX)}  {project.state}")
+        facts = [one_line(project.name, 40), one_line(project.path, PATH_MAX), str(project.state), *last_line(project)]
+        say(f"{number:>3}  {'  '.join(facts)}")
     say(f"  n  make a project of {one_line(here, PATH_MAX)}")
     answer = (await ask("Which one? ")).strip().lower()
     if answer == "n":
@@ -140,7 +141,15 @@ def summary(state: ProjectStateData) -> str:
     parts = [title_of(state) or "main conversation", "waits for approval" if waits else str(state.state)]
     if isinstance(state.worktree, WorktreeData):
         parts.append(one_line(state.worktree.branch, _TITLE_MAX))
-    return "  ".join(parts)
+    return "  ".join([*parts, *last_line(state)])
+
+
+def last_line(state: ProjectStateData) -> list[str]:
+    """What was said last in a conversation, with its time; empty before the first prompt."""
+    line = state.last_line
+    if not isinstance(line, LastLineData):
+        return []
+    return [f"{line.at[:16]}Z", f"{'> ' if line.by == 'user' else ''}{one_line(line.text, _TITLE_MAX)}"]
 
 
 async def find_conversation(client: Client, project_id: str, wanted: str) -> ProjectStateData:

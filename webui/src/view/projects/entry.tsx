@@ -31,7 +31,8 @@ export function ConversationEntry({ conversation }: EntryProps): VNode {
 /** What a list says of a conversation besides its name. */
 export function Facts({ conversation, isIdleNamed }: EntryProps & { readonly isIdleNamed: boolean }): VNode {
   const { outbox, projects, seen } = useStore();
-  const { id, queue_depth, pending_approvals, last_active, archived } = conversation;
+  const { id, queue_depth, pending_approvals, archived, last_line } = conversation;
+  const at = last_line?.at ?? conversation.last_active;
   const state = stateOf(conversation);
   const unsent = outbox.list.value.filter(({ conversationId }) => conversationId === id).length;
   return (
@@ -46,9 +47,15 @@ export function Facts({ conversation, isIdleNamed }: EntryProps & { readonly isI
       {queue_depth > 0 && <span class="badge">{queue_depth} in the queue</span>}
       {unsent > 0 && <span class="badge warn">{unsent} not sent yet</span>}
       <Branch conversation={conversation} />
-      <time class="hint" dateTime={last_active} title={formatFullTime(last_active)}>
-        {formatAgo(last_active)}
+      <time class="hint" dateTime={at} title={formatFullTime(at)}>
+        {formatAgo(at)}
       </time>
+      {last_line !== undefined && (
+        <span class="last-line hint" dir="auto">
+          {last_line.by === "user" && "Prompt: "}
+          {visible(last_line.text)}
+        </span>
+      )}
     </span>
   );
 }
