@@ -20,6 +20,7 @@ from tests.harness.follow import follow
 from tests.harness.forkserver import ForkedProcess, fork_server
 from tests.harness.question import FORM, OPTIONS, answer_of, asking
 from tests.harness.server import ServerProcess
+from tests.harness.sessions import Machine, answer, name_of
 
 _CODES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[()][A-Z0-9]|[=>78])")
 _COMMAND = "import typer; from pocket_agent.cli.main import chat_command; typer.run(chat_command)"
@@ -197,6 +198,20 @@ async def test_a_conversation(standin_server: ServerProcess, folder: Path) -> No
         person.types("/quit")
         await person.reads("Nothing was stopped")
         assert await person.leaves() == 0
+
+
+async def test_a_conversation_begins_with_the_history_of_its_session(
+    standin_server: ServerProcess, folder: Path
+) -> None:
+    machine = Machine(standin_server.home / ".claude", folder)
+    machine.write(machine.prompt("at the desk"), answer("an answer to the desk"))
+    async with standin_server.client() as other:
+        project = await other.create_project(str(folder))
+        await other.resume(project.id, name_of(1))
+        async with chat(standin_server, str(folder)) as person:
+            await person.reads("> at the desk  (terminal)")
+            await person.reads("an answer to the desk")
+            await person.reads("the session “at the desk” goes on")
 
 
 async def test_the_server_dies_and_comes_back(standin_server: ServerProcess, folder: Path) -> None:

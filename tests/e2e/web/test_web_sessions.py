@@ -50,4 +50,15 @@ async def test_a_session_of_a_terminal_is_read_and_continued(stage: Stage, brows
         await seen.page.keyboard.press("Escape")
         await session.get_by_role("button", name="Resume").click()
         await expect(seen.page.get_by_text("The next prompt continues “ask 0.”.")).to_be_visible(timeout=WAIT_MS)
+        # The conversation begins with the history of the session.
+        await seen.says("said below.")
+        await expect(seen.page.get_by_text("Back to “ask 0.”")).to_be_visible(timeout=WAIT_MS)
+        await is_sound(seen)
+        conversation = seen.page.get_by_role("log", name="Conversation")
+
+        async def begins_with_history() -> bool:
+            await conversation.evaluate("list => { list.scrollTop = 0; }")
+            return await conversation.get_by_text("ask 0.", exact=True).is_visible()
+
+        await eventually(begins_with_history, "the oldest record is shown")
         await client.delete_project(project.id)

@@ -4,11 +4,13 @@ import type { Socket } from "../connection/socket";
 import { Stream, type Position, type StreamListener, type StreamState } from "../connection/stream";
 import type { Approvals } from "../store/approvals";
 import type { OfflinePages } from "../store/offline";
-import type { ExecutionData, MessagesData, ProjectJoinData, QueuedPrompt } from "../wire/generated";
+import type { MessagesData, ProjectJoinData, QueuedPrompt } from "../wire/generated";
 import { ServerError, type Frame } from "../wire/frame";
 import { beginsTurn, entriesOf, type RawEntry } from "./entry";
 import type { Rest } from "./item";
+import { Executions } from "./executions";
 import { Live } from "./live";
+import { Prelude } from "./prelude";
 import { list, optionalText, record } from "./reading";
 import { Timeline } from "./timeline";
 
@@ -18,7 +20,6 @@ const PAGE = { limit: 200, max_bytes: 131_072, large: "reference" } as const;
 const FETCH_MS = { byte: 0.25, all: 60_000 };
 /** The most bytes that may be asked for in a page; one entry comes whole in any case. */
 const MAX_PAGE = 8_388_608;
-const EXECUTIONS = 50;
 /** How long entries gather before the newest page is stored for offline, in milliseconds. */
 const STORE_MS = 1000;
 
@@ -27,6 +28,7 @@ export class Conversation implements StreamListener {
   readonly id: string;
   readonly timeline = new Timeline();
   readonly live = new Live();
+  readonly executions: Executions;
   /** Whether the end is visible; then the newest entries are shown after a reconnect, not the missed ones. */
   isFollowing = true;
   private readonly link: Link;
@@ -38,7 +40,6 @@ export class Conversation implements StreamListener {
   private readonly ready = signal(false);
   private readonly begun = signal<string | null>(null);
   private readonly running = signal<string | null>(null);
-  private readonly used = signal<ReadonlyMap<string, ExecutionData>>(new Map());
   /** The newest entry that came, of the log with this epoch. */
   private reached: Position | null = null;
   private readonly storedAt = signal<string | null>(null);
@@ -47,9 +48,10 @@ export class Conversation implements StreamListener {
   private newest: RawEntry[] = [];
   private storing: ReturnType<typeof setTimeout> | undefined;
   private reading: Promise<void> | null = null;
+  private prelude: Prelude | null = null;
+  /** The oldest entry that the server has. */
+  private firstInLog = 1;
   private readonly isBusy = signal(false);
-  private hasMoreExecutions = true;
-  private askedExecutions = false;
 
   constructor(link: Link, id: string, approvals: Approvals, offline: OfflinePages) {
     this.link = link;
@@ -57,6 +59,7 @@ export class Conversation implements StreamListener {
     this.approvals = approvals;
     this.offline = offline;
     this.stream = new Stream(link, id, this);
+    this.executions = new Executions(link, id);
   }
 
   get state(): ReadonlySignal<StreamState> {
@@ -101,11 +104,6 @@ export class Conversation implements StreamListener {
   /** Shows the newest entry; set by what shows the entries. */
   jump: (() => void) | null = null;
 
-  /** What executions have used, by their id. */
-  get executions(): ReadonlySignal<ReadonlyMap<string, ExecutionData>> {
-    return this.used;
-  }
-
   /** Whether entries out of memory are being read. */
   get isReading(): ReadonlySignal<boolean> {
     return this.isBusy;
@@ -133,9 +131,30 @@ export class Conversation implements StreamListener {
     if (!this.timeline.hasOlder) return;
     await this.read(async () => {
       const before = this.timeline.firstOffset;
+      if (this.prelude !== null && before <= this.firstInLog) {
+        const older = await this.prelude.older(before);
+        const first = this.prelude.isComplete ? (older[0]?.offset ?? before) : -Infinity;
+        if (this.timeline.firstOffset === before) this.timeline.prepend(older, first);
+        return;
+      }
       const page = await this.page({ before });
-      if (this.timeline.firstOffset === before) this.timeline.prepend(entriesOf(page), page.metadata.first_offset);
+      const first = this.firstOf(page);
+      if (this.timeline.firstOffset === before) this.timeline.prepend(entriesOf(page), first);
     });
+  }
+
+  /** What precedes everything that a page of the log leads to: its oldest entry, or the session that it continues. */
+  private firstOf(page: MessagesData): number {
+    const { first_offset } = page.metadata;
+    this.firstInLog = first_offset;
+    const oldest = entriesOf(page)[0];
+    return oldest?.offset === first_offset && this.findPrelude(oldest) ? -Infinity : first_offset;
+  }
+
+  /** Whether the conversation begins with the history of a session, by the oldest entry of the log. */
+  private findPrelude(oldest: RawEntry): boolean {
+    this.prelude ??= Prelude.before(oldest, this.link, this.id);
+    return this.prelude !== null;
   }
 
   /** Reads entries that are newer than those in memory, if these were evicted. */
@@ -143,6 +162,12 @@ export class Conversation implements StreamListener {
     if (!this.timeline.hasNewer) return;
     await this.read(async () => {
       const since = this.timeline.lastOffset;
+      if (since < 0) {
+        // Records before the log cannot be read forwards.
+        const begin = await this.page({ since: this.firstInLog - 1 });
+        this.timeline.reset(entriesOf(begin), this.firstOf(begin), begin.metadata.last_offset);
+        return;
+      }
       const page = await this.page({ since });
       if (this.timeline.lastOffset === since) this.timeline.extend(entriesOf(page));
     });
@@ -154,35 +179,20 @@ export class Conversation implements StreamListener {
     if (!this.timeline.hasNewer) return;
     await this.read(async () => {
       const page = await this.page({});
-      const { first_offset, last_offset } = page.metadata;
+      const { last_offset } = page.metadata;
       // Entries may have arrived during the read; reading continues from here.
-      this.timeline.reset(entriesOf(page), first_offset, Math.max(last_offset, this.reached?.offset ?? 0));
+      this.timeline.reset(entriesOf(page), this.firstOf(page), Math.max(last_offset, this.reached?.offset ?? 0));
     });
     await this.loadNewer();
   }
 
-  /** Reads what an execution used that is shown and not known yet, a page further back each time. */
-  async loadExecutions(): Promise<void> {
-    if (this.askedExecutions || !this.hasMoreExecutions) return;
-    this.askedExecutions = true;
-    const before = [...this.used.value.values()].at(-1)?.execution_id ?? null;
-    try {
-      const page = await this.link.request(
-        "execution_list",
-        { limit: EXECUTIONS, before },
-        { conversationId: this.id },
-      );
-      this.hasMoreExecutions = page.has_more;
-      this.used.value = new Map([...this.used.value, ...page.executions.map(byId)]);
-    } catch {
-      return; // only the usage is missing then
-    } finally {
-      this.askedExecutions = false;
-    }
-  }
-
   /** Fetches the whole of an entry of which only the beginning is here. */
   async loadWhole({ offset, size }: Rest): Promise<void> {
+    if (offset < 0 && this.prelude !== null) {
+      const whole = await this.prelude.whole(this.timeline.offsetAfter(offset));
+      for (const entry of whole) this.timeline.replace(entry);
+      return;
+    }
     const page = await this.link.request(
       "get_messages",
       {
@@ -198,8 +208,8 @@ export class Conversation implements StreamListener {
   async position(socket: Socket): Promise<Position> {
     if (this.reached !== null && (await this.catchUp(socket, this.reached))) return this.reached;
     const page = await socket.request("get_messages", PAGE, this.id);
-    const { first_offset, last_offset } = page.metadata;
-    this.timeline.reset(entriesOf(page), first_offset, last_offset);
+    this.prelude = null;
+    this.timeline.reset(entriesOf(page), this.firstOf(page), page.metadata.last_offset);
     this.begun.value = entriesOf(page).findLast(beginsTurn)?.timestamp ?? null;
     this.ready.value = true;
     this.storedAt.value = null;
@@ -226,7 +236,7 @@ export class Conversation implements StreamListener {
     if (first_offset > since.offset + 1 || (has_more && this.isFollowing)) return false;
     for (const entry of entriesOf(page)) this.entry(entry);
     if (has_more) {
-      this.timeline.advance(first_offset, last_offset);
+      this.timeline.advance(this.prelude === null ? first_offset : -Infinity, last_offset);
       this.newest = [];
       this.reached = reachedBy(page);
     }
@@ -238,7 +248,7 @@ export class Conversation implements StreamListener {
     this.prompts.value = reply.queue;
     this.approvals.replaceOf(this.id, reply.approvals);
     this.live.join(reply.partial, behind);
-    if (reply.state === "EXECUTING") this.findRunning();
+    if (reply.state === "EXECUTING") void this.executions.running().then((id) => (this.running.value = id));
     else this.running.value = null;
   }
 
@@ -269,6 +279,7 @@ export class Conversation implements StreamListener {
     const { offset, timestamp, type, data } = raw;
     if (this.reached !== null) this.reached = { epoch: this.reached.epoch, offset, timestamp };
     const entry = this.timeline.append(raw);
+    if (offset === this.firstInLog && this.findPrelude(raw)) this.timeline.advance(-Infinity, offset);
     this.newest = [...this.newest.slice(1 - PAGE.limit), raw];
     this.storeSoon();
     if (beginsTurn(raw)) {
@@ -280,7 +291,8 @@ export class Conversation implements StreamListener {
     if (line["type"] === "result") {
       const ended = list(line["user_message_uuids"]);
       if (ended.length === 0 || ended.includes(this.running.value)) this.running.value = null;
-      void this.refreshExecutions();
+      // A replay ends many; they are read when they are shown.
+      if (this.state.value === "live") void this.executions.refresh();
     }
     if (entry.items.length > 0 && (line["parent_tool_use_id"] ?? null) === null) this.live.clear();
   }
@@ -293,26 +305,6 @@ export class Conversation implements StreamListener {
     clearTimeout(this.storing);
     this.storing = undefined;
     this.offline.putPage(this.id, this.newest);
-  }
-
-  private findRunning(): void {
-    this.link.request("execution_list", { limit: 5 }, { conversationId: this.id }).then(({ executions }) => {
-      this.running.value = executions.find(({ status }) => status === "running")?.execution_id ?? null;
-    }, ignored);
-  }
-
-  /** An execution has ended: reads its usage, which is among the newest. */
-  private async refreshExecutions(): Promise<void> {
-    if (this.state.value !== "live") return; // a replay ends many; they are read when they are shown
-    try {
-      const page = await this.link.request("execution_list", { limit: 5 }, { conversationId: this.id });
-      const newest = page.executions.map(byId);
-      const others = [...this.used.value].filter(([id]) => newest.every(([known]) => known !== id));
-      if (this.used.value.size === 0) this.hasMoreExecutions = page.has_more;
-      this.used.value = new Map([...newest, ...others]);
-    } catch {
-      return; // the same
-    }
   }
 
   private page(data: { before?: number; since?: number }): Promise<MessagesData> {
@@ -347,8 +339,4 @@ function ignored(): void {
 function reachedBy({ messages, metadata: { epoch, last_offset: offset } }: MessagesData): Position {
   const last = messages.at(-1);
   return last?.offset === offset ? { epoch, offset, timestamp: last.timestamp } : { epoch, offset };
-}
-
-function byId(execution: ExecutionData): [string, ExecutionData] {
-  return [execution.execution_id, execution];
 }

@@ -4,10 +4,11 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from prompt_toolkit import PromptSession
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import FileHistory, InMemoryHistory
@@ -32,7 +33,8 @@ from pocket_agent.cli.chat.transcript import Transcript, one_line
 from pocket_agent.client import Client, Frame, Status
 from pocket_agent.errors import PocketAgentError, ProjectNotFoundError
 from pocket_agent.model import Position
-from pocket_agent.protocol.push import ProjectStateData
+from pocket_agent.protocol.push import ProjectStateData, SessionResumedData
+from pocket_agent.protocol.requests import MessageData, MessagesData
 
 _HINT: Final = "y: allow   n [reason]: deny   a: allow for this session: {always}"
 _LEAVE_WITHIN_SECONDS: Final = 2.0
@@ -213,7 +215,7 @@ class Terminal:
         """Show the newest entries; returns the end of the log."""
         page = await client.messages(conversation_id, limit=max(1, count))
         past = Transcript(self._screen)
-        for message in page.messages if count else []:
+        for message in [*await _before_log(client, conversation_id, page, count), *page.messages] if count else []:
             if message.type != "approval_requested":  # the reply to the join has those that are open
                 past.frame(message.type, json.loads(bytes(message.message)))
         return Position(page.metadata.epoch, page.metadata.last_offset)
@@ -256,3 +258,19 @@ class Terminal:
                 self._transcript.note("The agent is idle; Ctrl-C again leaves.")
 
         return keys
+
+
+async def _before_log(client: Client, conversation_id: str, page: MessagesData, count: int) -> Sequence[MessageData]:
+    """The newest records of the session that the log continues, when the page has fewer entries than `count`."""
+    first = page.messages[0] if page.messages else None
+    missing = count - len(page.messages)
+    if first is None or first.type != "session_resumed" or first.offset != page.metadata.first_offset or missing < 1:
+        return ()
+    resumed = msgspec.json.decode(bytes(first.message), type=SessionResumedData)
+    if resumed.end is None:
+        return ()
+    try:
+        found = await client.session_history(conversation_id, resumed.session_id, before=resumed.end, limit=missing)
+    except PocketAgentError:  # the CLI has deleted the session
+        return ()
+    return found.messages

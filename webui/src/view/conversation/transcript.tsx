@@ -26,7 +26,7 @@ export function Transcript({ conversation, isRunning }: TranscriptProps): VNode 
   const [isFollowing, setFollowing] = useState(true);
   const control = useMemo(() => ({ toEnd: (): void => undefined }), [conversation]);
   const waits = useComputed(() => approvals.waiting.value.some((one) => one.conversationId === conversation.id));
-  const executions = conversation.executions.value;
+  const executions = conversation.executions.known.value;
   const ends = useMemo(() => endsOf(timeline.items), [version]);
 
   const loadWhole = useCallback((rest: Rest) => conversation.loadWhole(rest), [conversation]);
@@ -43,7 +43,7 @@ export function Transcript({ conversation, isRunning }: TranscriptProps): VNode 
   const renderRow = (item: Item): VNode => {
     const { executionId, answer } = ends.get(item.key) ?? {};
     const execution = executionId === undefined ? undefined : executions.get(executionId);
-    if (executionId !== undefined && execution === undefined) void conversation.loadExecutions();
+    if (executionId !== undefined && execution === undefined) void conversation.executions.load();
     return <Row item={item} timeline={timeline} isRunning={isRunning} execution={execution} answer={answer} />;
   };
 
