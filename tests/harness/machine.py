@@ -96,11 +96,19 @@ class Machine:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-        for name in ("payload", "supervisor"):  # the control groups of systemd-nspawn
-            for place in Path("/sys/fs/cgroup").glob(f"*/{name}"):
-                for group in sorted((found for found in place.rglob("*") if found.is_dir()), reverse=True):
+        await eventually(_remove_groups, "the control groups of systemd-nspawn are empty")
+
+
+def _remove_groups() -> bool:
+    """Remove the control groups of systemd-nspawn; returns False while a process is in one."""
+    for name in ("payload", "supervisor"):
+        for place in Path("/sys/fs/cgroup").glob(f"*/{name}"):
+            for group in (*sorted((found for found in place.rglob("*") if found.is_dir()), reverse=True), place):
+                try:
                     group.rmdir()
-                place.rmdir()
+                except OSError:
+                    return False
+    return True
 
 
 def _nspawn(root: Path) -> list[str]:
@@ -147,8 +155,10 @@ async def bare_machine(folder: Path) -> AsyncIterator[Machine]:
     try:
         yield machine
     finally:
-        await machine.stop()
-        await output_of("umount", "--lazy", str(root))
+        try:
+            await machine.stop()
+        finally:
+            await output_of("umount", "--lazy", str(root))
 
 
 def in_turn(commands: Sequence[str]) -> str:

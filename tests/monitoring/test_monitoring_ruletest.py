@@ -85,19 +85,25 @@ def test_failed_webhooks_are_distinguished_by_their_receiver(tmp_path: Path) -> 
     settings = Settings(monitoring=MonitoringSettings(webhook_url="http://127.0.0.1:8008/alerts"))
     write_files(tmp_path, rule_files(settings))
 
-    def case(failing: str, firing: str, silent: str) -> dict[str, Any]:
+    def case(receiver: str, firing: str, silent: str, *sent: str) -> dict[str, Any]:
         name = "alertmanager_notifications_failed_total"
-        series = f'{name}{{integration="webhook", receiver_name="{failing}", job="alertmanager", instance="one"}}'
+        series = f'{name}{{integration="webhook", {receiver}job="alertmanager", instance="one"}}'
         query = f'count by (alertname, alertstate) (ALERTS{{alertname=~"{firing}|{silent}"}})'
         expected = {"labels": f'{{alertname="{firing}", alertstate="firing"}}', "value": 1}
         return {
             "interval": "1m",
-            "input_series": [{"series": series, "values": "0+1x40"}],
+            "input_series": [{"series": series, "values": "0+1x40"}, *({"series": s, "values": "1x40"} for s in sent)],
             "promql_expr_test": [{"expr": query, "eval_time": "30m", "exp_samples": [expected]}],
         }
 
     alerts = ("DeadMansSwitchUnreachable", "AlertDeliveryFailing")
-    tests = [case("watchdog", *alerts), case("slack", *reversed(alerts))]
+    sent = 'ALERTS{alertname="ServiceDown", alertstate="firing", severity="critical", service="pocket-agent"}'
+    tests = [
+        case('receiver_name="watchdog", ', *alerts),
+        case('receiver_name="slack", ', *reversed(alerts)),
+        case("", *alerts),  # an Alertmanager that does not name its receivers
+        case("", *reversed(alerts), sent),
+    ]
     file = tmp_path / "prometheus" / "receivers.json"
     rules = ["rules/pocket-agent-pipeline.yml"]
     file.write_text(json.dumps({"rule_files": rules, "evaluation_interval": "1m", "tests": tests}), "utf-8")

@@ -79,7 +79,7 @@ def python(command: str) -> str:
 async def ask(machine: Machine, query: str) -> list[dict[str, Any]]:
     """The result of a query of the Prometheus in a machine."""
     url = f"{PROMETHEUS}/api/v1/query?query={quote(query)}"
-    found: list[dict[str, Any]] = json.loads(await machine.output(f"curl -sS {shlex.quote(url)}"))["data"]["result"]
+    found: list[dict[str, Any]] = json.loads(await machine.output(f"curl -fsS {shlex.quote(url)}"))["data"]["result"]
     return found
 
 

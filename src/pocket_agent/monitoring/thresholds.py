@@ -47,11 +47,33 @@ def thresholds(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _deliveries(stack: MonitoringSettings) -> dict[str, str]:
-    """Matchers of the metrics of Alertmanager: notifications for users, and the heartbeats of the dead man's switch."""
+_NOTHING_SENT: Final = (
+    'absent_over_time(ALERTS{alertstate="firing", service="pocket-agent", severity=~"critical|warning", '
+    'alertname!~"AlertDeliveryFailing|DeadMansSwitchUnreachable"}[15m])'
+)
+"""Has a result if no alert was sent to users within 15 minutes, except those on deliveries."""
+
+
+def _deliveries(stack: MonitoringSettings) -> dict[str, Any]:
+    """Matchers and operands of the alerts on Alertmanager: notifications for users, and heartbeats.
+
+    The dead man's switch is a webhook. If users have one, too, the receiver distinguishes them; an Alertmanager before
+    0.27 does not name it, and then failed webhooks are heartbeats unless alerts were sent to users at that time.
+    """
     if stack.webhook_url is None and stack.webhook_url_file is None:
-        return {"deliveries": 'integration!="webhook"', "heartbeats": 'integration="webhook"'}
-    return {"deliveries": 'receiver_name!="watchdog"', "heartbeats": 'receiver_name="watchdog"'}
+        matchers = {"deliveries": 'integration!="webhook"', "heartbeats": 'integration="webhook"'}
+        return {**matchers, "unnamed_heartbeats": [], "without_unnamed_heartbeats": []}
+    failed = 'alertmanager_notifications_failed_total{job="alertmanager", integration="webhook", receiver_name=""}'
+    nothing_sent = f'label_replace({_NOTHING_SENT}, "integration", "webhook", "", "")'
+    return {
+        "deliveries": 'receiver_name!="watchdog"',
+        "heartbeats": 'receiver_name="watchdog"',
+        "unnamed_heartbeats": [
+            f"or round(sum by (job, instance) (increase({failed}[15m]))) > 0",
+            f"and on () {_NOTHING_SENT}",
+        ],
+        "without_unnamed_heartbeats": [f"unless on (integration, receiver_name) {nothing_sent}"],
+    }
 
 
 def runbook_address(settings: Settings) -> str:
