@@ -25,8 +25,8 @@ from pocket_agent.server.connection import Call, Connection
 _LISTED: Final = 100
 _PAGE_BYTES: Final = 8 * 1024 * 1024
 _CONGESTED_SECONDS: Final = 0.5
-_WATCH_SECONDS: Final = 1.0
-_WATCH_FACTOR: Final = 20
+_WATCH_SECONDS: Final = 0.5
+_WATCH_FACTOR: Final = 10
 """The pause between two checks of a watched list is at least this many times as long as one of them."""
 _LIST: Final = ""
 """The place of a watched list among the followed sessions of a connection."""
