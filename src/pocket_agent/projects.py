@@ -410,7 +410,8 @@ class Projects:
         """
         for conversation in self.of(project_of(conversation_id)):
             other = conversation.state.record
-            if session_id is not None and other.session_id == session_id and other.id != conversation_id:
+            is_taken = other.session_id == session_id and not other.fork and other.id != conversation_id
+            if session_id is not None and is_taken:
                 raise errors.ValidationError(
                     "Another conversation of this project continues this session; continue it there, or as a copy "
                     "(fork).",

@@ -127,7 +127,7 @@ async def test_turns_of_a_terminal_are_in_the_conversation_afterwards_also_after
             await until(stream, "prompt", by="terminal")  # a client that watches sees it at once
             await desk.server.kill()
             await terminal.prompt("demo:text a bullace")
-            await eventually(lambda: answers_in(terminal.transcript) == 2, "the CLI keeps both answers")
+            await eventually(lambda: terminal.answers == 2, "the CLI keeps both answers")
     for _ in range(2):
         await desk.server.start()
         receipt = await desk.client.execute(desk.project_id, "demo:text a damson", prompt_id="damson")
@@ -146,12 +146,6 @@ async def test_turns_of_a_terminal_are_in_the_conversation_afterwards_also_after
     assert sum(kind == "agent_message" and data["type"] == "assistant" for kind, data in entries) == 4
     (body,) = desk.model.saw("a damson")
     assert all(word in said(body) for word in ("a rowan", "a sloe", "a bullace"))
-
-
-def answers_in(transcript: Path) -> int:
-    """How many answers of the model a CLI in a terminal has written."""
-    records = [json.loads(line) for line in transcript.read_text().splitlines()]
-    return sum(one["type"] == "assistant" and one.get("entrypoint") == "cli" for one in records)
 
 
 async def test_a_client_allows_what_a_terminal_asks(desk: Desk) -> None:

@@ -124,6 +124,12 @@ class Terminal:
         folder = self._home / ".claude" / "projects" / folder_name(str(self._directory))
         return folder / f"{self.session_id}.jsonl"
 
+    @property
+    def answers(self) -> int:
+        """How many answers of the model a CLI in a terminal has written to the file of its session."""
+        records = [json.loads(line) for line in self.transcript.read_text().splitlines()]
+        return sum(one["type"] == "assistant" and one.get("entrypoint") == "cli" for one in records)
+
     async def close(self) -> None:
         """End it with all that it has started."""
         if not self._ended:

@@ -185,6 +185,48 @@ async def test_a_conversation_continues_a_session_of_a_terminal(room: Room) -> N
         assert code(await wire.ask("conversation_create", unknown, project_id=project_id)) == "VALIDATION_FAILED"
 
 
+async def test_the_list_names_the_conversation_that_continues_a_session(room: Room) -> None:
+    machine, project_id = await machine_of(room)
+    machine.write(machine.prompt("at the desk"))
+    data = {"session_id": name_of(1)}
+    async with room.wire() as wire:
+        forked = {**data, "fork": True}
+        await wire.ask("conversation_create", forked, project_id=project_id)  # it does not continue the session itself
+        (listed,) = await sessions(wire, project_id)
+        assert listed["conversation_id"] is None
+        begun = await wire.ask("conversation_create", data, project_id=project_id)
+        (listed,) = await sessions(wire, project_id)
+        assert listed["conversation_id"] == begun["data"]["conversation_id"]
+        refused = await wire.ask("session_resume", data, project_id=project_id)
+        assert refused["data"]["details"] == {"conversation_id": listed["conversation_id"]}
+
+
+async def test_prompts_of_the_history_have_their_makers(room: Room) -> None:
+    machine, project_id = await machine_of(room)
+    async with room.wire() as wire:
+        await wire.ask("project_join", project_id=project_id)
+        begun = await execute(wire, room.projects.get(project_id), "hello there")
+        await until_type(wire, "project_state", state="IDLE")
+        own = machine.prompt("mine", entrypoint="sdk-cli", uuid=begun["data"]["execution_id"])
+        typed = machine.prompt("typed", entrypoint="cli", uuid="t")
+        unknown = machine.prompt("continue", entrypoint="sdk-cli", uuid="c")
+        path = machine.write(own, typed, unknown)
+        assert await _makers(wire, project_id, name_of(1)) == ["test", "terminal", "terminal"]  # `claude -p` by hand
+        path.rename(path.with_name(f"{CONVERSATION}.jsonl"))
+        assert await _makers(wire, project_id, CONVERSATION) == ["test", "terminal", "server"]
+
+
+async def _makers(wire: Wire, project_id: str, session_id: str) -> list[str]:
+    """Who gave the prompts of a session, as its history says, and as a follower is told."""
+    data = {"session_id": session_id}
+    page = (await wire.ask("session_history", data, project_id=project_id))["data"]
+    found = [one["message"]["by"] for one in page["messages"]]
+    place = {**data, "epoch": page["epoch"], "after": 0}
+    followed = (await wire.ask("session_follow", place, project_id=project_id))["data"]
+    assert [one["message"]["by"] for one in followed["messages"]] == found
+    return found
+
+
 async def test_another_project_cannot_be_read(room: Room) -> None:
     machine, _ = await machine_of(room)
     other = await room.project("other")

@@ -1,6 +1,6 @@
 """The requests that clients make of one conversation: stop the agent, answer approvals, change options and sessions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -309,6 +309,12 @@ class Conversation:
         current = self.state.record.session_id
         found = await self._store.sessions(self.state.record.project_id)
         return [session_data(value, current=value.id == current) for value in found]
+
+    async def makers(self, session_id: str, ids: Sequence[str]) -> tuple[dict[str, str], str]:
+        """The devices that gave these prompts of a session without a terminal, and the name for all others of them."""
+        project_id = self.state.record.project_id
+        is_own = await self._store.session(project_id, session_id) is not None
+        return await self._store.makers(project_id, ids), "server" if is_own else "terminal"
 
     async def executions(self, *, before: str | None, limit: int) -> ExecutionListData:
         """At most `limit` executions of this project, newest first; only those from before the execution `before`."""

@@ -287,7 +287,8 @@ class SessionData(Struct, frozen=True):
     `origin` is `terminal` for a session that the CLI made without the server, in `directory`: that of the project, one
     inside it, or one of its Git worktrees. The fields from `directory` on are null, or absent, for a session whose file
     is gone. `turns` is the number of prompts, an estimate for a large file (`turns_estimated`), `size` that of the file
-    in bytes. `active`: a terminal has the session open. `resume_command` continues it in a shell.
+    in bytes. `active`: a terminal has the session open. `resume_command` continues it in a shell. `conversation_id`:
+    the conversation of the project that continues it, if one does; `session_resume` in another one needs `fork`.
     """
 
     session_id: str
@@ -303,6 +304,7 @@ class SessionData(Struct, frozen=True):
     size: int | None = None
     active: bool = False
     resume_command: str | None = None
+    conversation_id: str | None = None
 
 
 class SessionsChangedData(Struct, frozen=True):

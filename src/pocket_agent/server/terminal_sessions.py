@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from pocket_agent import model
@@ -17,15 +18,15 @@ from pocket_agent.projects import Projects
 from pocket_agent.protocol import requests
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.preview import message_data
-from pocket_agent.protocol.push import SessionData, SessionsChangedData
+from pocket_agent.protocol.push import PromptData, SessionData, SessionsChangedData
 from pocket_agent.protocol.requests import Large, MessageData, SessionLinesData
 from pocket_agent.server.connection import Call, Connection
 
 _LISTED: Final = 100
 _PAGE_BYTES: Final = 8 * 1024 * 1024
 _CONGESTED_SECONDS: Final = 0.5
-_WATCH_SECONDS: Final = 1.0
-_WATCH_FACTOR: Final = 20
+_WATCH_SECONDS: Final = 0.5
+_WATCH_FACTOR: Final = 10
 """The pause between two checks of a watched list is at least this many times as long as one of them."""
 _LIST: Final = ""
 """The place of a watched list among the followed sessions of a connection."""
@@ -70,6 +71,11 @@ class TerminalSessions:
                 found[key] = stored
         listed = [_described(value, found.get(key)) for key, value in own.items()]
         listed += [_of_terminal(value) for key, value in found.items() if key not in own]
+        having = {other.state.record.session_id: other.state.record for other in self._projects.of(project.project_id)}
+        for at, value in enumerate(listed):
+            other = having.get(value.session_id)
+            if other is not None and not other.fork:
+                listed[at] = replace(value, conversation_id=other.id)
         return sorted(listed, key=lambda value: value.last_active, reverse=True)
 
     async def _watch(self, connection: Connection, watcher: "_ListWatcher") -> None:
@@ -175,7 +181,8 @@ class TerminalSessions:
             limit=request.limit,
             max_bytes=request.max_bytes or _PAGE_BYTES,
         )
-        messages = _messages(page.lines, request.large)
+        lines = await self._with_makers(conversation, request.session_id, page.lines)
+        messages = _messages(lines, request.large)
         return requests.SessionHistoryData(
             project.project_id, request.session_id, page.epoch, messages, page.before, page.end
         )
@@ -192,10 +199,26 @@ class TerminalSessions:
             epoch, after = page.epoch, page.end
         follower = await self._transcripts.follow(project.real_path, request.session_id, epoch, after)
         first = await follower.next()
+        lines = await self._with_makers(conversation, request.session_id, first.lines)
         connection, key = call.connection, (project.project_id, request.session_id)
         if first.ended is None:
             connection.follow(*key, lambda: self._send(connection, *key, epoch, request.large, follower))
-        return _lines(request.session_id, epoch, request.large, first)
+        return _lines(request.session_id, epoch, request.large, replace(first, lines=lines))
+
+    async def _with_makers(self, conversation: Conversation, session_id: str, lines: Sequence[Shown]) -> list[Shown]:
+        """The lines, in which the prompts of the server's own turns have the devices that gave them."""
+        ids = [line.message_id for line in lines if line.type == "prompt" and line.written_by == "print"]
+        if not ids:
+            return list(lines)
+        makers, other = await conversation.makers(session_id, ids)
+        found = []
+        for line in lines:
+            if line.type == "prompt" and line.written_by == "print":
+                prompt = msgspec.json.decode(line.data, type=PromptData)
+                named = replace(prompt, by=makers.get(line.message_id, other))
+                line = replace(line, data=msgspec.json.encode(named))  # noqa: PLW2901 - the same line with its maker
+            found.append(line)
+        return found
 
     async def on_session_unfollow(
         self, call: Call, conversation: Conversation, request: requests.SessionUnfollow
@@ -218,6 +241,8 @@ class TerminalSessions:
             while True:
                 growth = await follower.next()
                 await self._may_send(connection, project_id)
+                lines = await self._with_makers(self._projects.get(project_id), session_id, growth.lines)
+                growth = replace(growth, lines=lines)
                 connection.send("session_lines", _lines(session_id, epoch, large, growth), conversation_id=project_id)
                 if growth.ended is not None:
                     return

@@ -387,6 +387,10 @@ class Store:
         """Those of the `uuid`s of user messages that the server gave to the CLI in this conversation."""
         return await self._reader.submit(tables.known_messages, conversation_id, ids) if ids else frozenset()
 
+    async def makers(self, project_id: ProjectId, ids: Sequence[str]) -> dict[str, str]:
+        """The devices that gave the prompts of these executions of a project, by their ids."""
+        return await self._reader.submit(tables.makers, project_id, ids)
+
     async def execution_by_prompt(self, conversation_id: ConversationId, prompt_id: str) -> Execution | None:
         """The execution that a client asked for with its own `prompt_id`."""
         return await self._first(

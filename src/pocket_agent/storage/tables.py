@@ -272,6 +272,15 @@ def known_messages(connection: sqlite3.Connection, conversation_id: str, ids: Se
     return frozenset(found.intersection(ids))
 
 
+def makers(connection: sqlite3.Connection, project_id: str, ids: Sequence[str]) -> dict[str, str]:
+    """The devices that gave the prompts of these executions of a project, by their ids."""
+    marks = ", ".join("?" * len(ids))
+    of_project = "(conversation_id = ? OR substr(conversation_id, 1, ?) = ?)"
+    query = f'SELECT id, "by" FROM execution WHERE id IN ({marks}) AND {of_project}'  # noqa: S608 - only marks are added
+    place = (project_id, len(project_id) + 1, f"{project_id}.")
+    return dict(connection.execute(query, (*ids, *place)).fetchall())
+
+
 def open_approvals(connection: sqlite3.Connection, conversation_id: str) -> list[Approval]:
     """The approvals of a conversation that are pending, or answered but not delivered; the oldest first."""
     where = f"WHERE conversation_id = ? AND {OPEN_APPROVAL} ORDER BY created_at, rowid"

@@ -836,7 +836,8 @@ export interface SessionListData {
  * `origin` is `terminal` for a session that the CLI made without the server, in `directory`: that of the project, one
  * inside it, or one of its Git worktrees. The fields from `directory` on are null, or absent, for a session whose file
  * is gone. `turns` is the number of prompts, an estimate for a large file (`turns_estimated`), `size` that of the file
- * in bytes. `active`: a terminal has the session open. `resume_command` continues it in a shell.
+ * in bytes. `active`: a terminal has the session open. `resume_command` continues it in a shell. `conversation_id`:
+ * the conversation of the project that continues it, if one does; `session_resume` in another one needs `fork`.
  */
 export interface SessionData {
   readonly session_id: string;
@@ -852,6 +853,7 @@ export interface SessionData {
   readonly size?: number | null;
   readonly active?: boolean;
   readonly resume_command?: string | null;
+  readonly conversation_id?: string | null;
 }
 
 /** Reply to `session_resume`: the conversation that the next prompt continues. */

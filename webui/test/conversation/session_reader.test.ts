@@ -67,8 +67,9 @@ const shown = (): readonly string[] => reader.timeline.items.map((item) => (item
 
 async function reconnect(): Promise<void> {
   vi.useFakeTimers();
+  const before = network.wires.length;
   network.wire.drop();
-  await vi.advanceTimersByTimeAsync(60_000);
+  while (network.wires.length === before) await vi.advanceTimersByTimeAsync(1000);
   vi.useRealTimers();
   network.wire.accept();
   await settle();

@@ -111,6 +111,18 @@ test("one that is open in a terminal can only be copied", async () => {
   expect(network.wire.asked("session_resume").data).toEqual({ session_id: "open", fork: true });
 });
 
+test("one that another conversation continues leads there", async () => {
+  const other = projectState({ conversation_id: "p.1", title: "Desk work" });
+  await say("project_state", other);
+  const held = { ...SESSIONS[1], conversation_id: "p.1" };
+  await say("sessions_changed", { project_id: "p", sessions: [held, { ...SESSIONS[0], conversation_id: "p" }] });
+  const at = [...root.querySelectorAll(".sessions li")].findIndex((one) => one.textContent.includes("at the desk"));
+  expect(buttons(row(at)).map(nameOf).slice(1)).toEqual(["Read", "Fork"]);
+  expect(row(at).querySelector("a")?.getAttribute("href")).toBe("/p/p.1");
+  expect(row(at).querySelector("a")?.textContent).toBe("Desk work");
+  expect(root.querySelectorAll(".sessions a")).toHaveLength(1);
+});
+
 test("the list follows what terminals do, and asks again after a reconnect", async () => {
   expect(network.wire.asked("session_list").data).toEqual({ watch: true });
   const begun = { ...SESSIONS[2], session_id: "new", title: "begun now", last_active: "2026-01-01T00:00:00Z" };
@@ -120,8 +132,9 @@ test("the list follows what terminals do, and asks again after a reconnect", asy
   expect(titles()).toEqual(["begun now", "mine", "at the desk"]);
   expect(row(2).querySelector(".hint")?.textContent).toContain("Open in a terminal");
   vi.useFakeTimers();
+  const before = network.wires.length;
   network.wire.drop();
-  await vi.advanceTimersByTimeAsync(60_000);
+  while (network.wires.length === before) await vi.advanceTimersByTimeAsync(1000);
   vi.useRealTimers();
   network.wire.accept();
   await answer("session_list", { sessions: SESSIONS });

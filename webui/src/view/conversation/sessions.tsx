@@ -1,7 +1,7 @@
 import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { ConnectionLostError } from "../../connection/socket";
-import type { ConversationState } from "../../store/projects";
+import { isMain, titleOf, type ConversationState } from "../../store/projects";
 import { useStore } from "../../store/store";
 import { formatAgo, formatFullTime } from "../../text/format";
 import { visible } from "../../text/visible";
@@ -19,7 +19,7 @@ interface SessionsProps {
 
 /** The CLI's sessions of a project, to go on with one of them in this conversation. */
 export function SessionsSheet({ project: { id: conversationId }, onClose }: SessionsProps): VNode {
-  const { link, toasts } = useStore();
+  const { link, projects, toasts, mayAct } = useStore();
   const [sessions, setSessions] = useState<readonly SessionData[]>();
   const [problem, setProblem] = useState("");
   const [reading, setReading] = useState<SessionData>();
@@ -43,6 +43,9 @@ export function SessionsSheet({ project: { id: conversationId }, onClose }: Sess
       link.socketNow?.request("session_unfollow", {}, conversationId).catch(() => undefined);
     };
   }, [conversationId]);
+  /** The other conversation that continues a session. */
+  const holderOf = ({ conversation_id: id }: SessionData): ConversationState | undefined =>
+    id === conversationId ? undefined : projects.get(id ?? "");
   const resume = async ({ session_id, title }: SessionData, fork: boolean): Promise<void> => {
     try {
       await link.request("session_resume", { session_id, fork }, { conversationId });
@@ -61,40 +64,53 @@ export function SessionsSheet({ project: { id: conversationId }, onClose }: Sess
       {sessions === undefined && problem === "" && <div class="spinner" role="status" aria-label="Loading" />}
       {sessions?.length === 0 && <p class="hint">There is none yet; it begins with the first prompt.</p>}
       <ul class="sessions">
-        {sessions?.map((session) => (
-          <li key={session.session_id}>
-            <div>
-              <p class="session-title">{session.title === "" ? "Without a prompt" : visible(session.title)}</p>
-              <p class="hint" title={formatFullTime(session.last_active)}>
-                {factsOf(session)}
-              </p>
-              {session.resume_command && (
-                <p class="session-command hint">
-                  <code class="session-title">{visible(session.resume_command)}</code>
-                  <CopyButton text={() => session.resume_command ?? ""} label="Copy the command for a terminal" />
+        {sessions?.map((session) => {
+          const holder = holderOf(session);
+          return (
+            <li key={session.session_id}>
+              <div>
+                <p class="session-title">{session.title === "" ? "Without a prompt" : visible(session.title)}</p>
+                <p class="hint" title={formatFullTime(session.last_active)}>
+                  {factsOf(session)}
                 </p>
+                {holder !== undefined && (
+                  <p class="hint">
+                    Continued in{" "}
+                    <a href={`/p/${holder.id}`} data-route onClick={onClose}>
+                      {visible(isMain(holder) ? "Main conversation" : titleOf(holder))}
+                    </a>
+                  </p>
+                )}
+                {session.resume_command && (
+                  <p class="session-command hint">
+                    <code class="session-title">{visible(session.resume_command)}</code>
+                    <CopyButton text={() => session.resume_command ?? ""} label="Copy the command for a terminal" />
+                  </p>
+                )}
+              </div>
+              {typeof session.size === "number" && (
+                <button class="button small" type="button" onClick={() => setReading(session)}>
+                  Read
+                </button>
               )}
-            </div>
-            {typeof session.size === "number" && (
-              <button class="button small" type="button" onClick={() => setReading(session)}>
-                Read
-              </button>
-            )}
-            {!session.current && !session.active && (
-              <button class="button small" type="button" onClick={() => void resume(session, false)}>
-                Resume
-              </button>
-            )}
-            <button
-              class="button small"
-              type="button"
-              title="Continues with a copy"
-              onClick={() => void resume(session, true)}
-            >
-              Fork
-            </button>
-          </li>
-        ))}
+              {mayAct.value && !session.current && !session.active && holder === undefined && (
+                <button class="button small" type="button" onClick={() => void resume(session, false)}>
+                  Resume
+                </button>
+              )}
+              {mayAct.value && (
+                <button
+                  class="button small"
+                  type="button"
+                  title="Continues with a copy"
+                  onClick={() => void resume(session, true)}
+                >
+                  Fork
+                </button>
+              )}
+            </li>
+          );
+        })}
       </ul>
     </Sheet>
   );
