@@ -13,7 +13,14 @@ import pytest
 from pocket_agent.claude import transcripts as module
 from pocket_agent.claude.process_tree import read_row
 from pocket_agent.claude.transcript_records import Shown
-from pocket_agent.claude.transcripts import Transcripts, configuration_directory, folder_name, worktrees
+from pocket_agent.claude.transcripts import (
+    Keeping,
+    Transcripts,
+    configuration_directory,
+    folder_name,
+    keeping,
+    worktrees,
+)
 from pocket_agent.errors import FileOperationError, ValidationError
 from tests.harness.follow import eventually
 from tests.harness.sessions import AT, Machine, answer, name_of
@@ -318,3 +325,23 @@ async def test_a_directory_that_does_not_answer_fails_in_time(
 
 async def _is_empty(transcripts: Transcripts, machine: Machine) -> bool:
     return await listed(transcripts, machine) == []
+
+
+def test_whether_a_message_is_stored(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is searched from the end, in parts."""
+
+    def found(message: str, session: int = 1) -> Keeping:
+        return keeping(machine.configuration, str(machine.project), name_of(session), message)
+
+    assert found("a") is Keeping.UNKNOWN, "without a configuration directory"
+    machine.configuration.mkdir()
+    assert found("a") is Keeping.NO_SESSION
+    machine.write(*(machine.prompt("x", uuid=f"u-{number}") for number in range(50)))
+    for size in (7, 50, 2**20):
+        monkeypatch.setattr(module, "_SEARCHED_BYTES", size)
+        assert {found(f"u-{number}") for number in (0, 25, 49)} == {Keeping.STORED}, size
+        assert {found(word) for word in ("u-50", "u-4x", "-1")} == {Keeping.MISSING}, size
+    assert found("u-1", session=2) is Keeping.NO_SESSION
+    path = machine.path(3)
+    path.symlink_to(machine.path(1))
+    assert found("u-1", session=3) is Keeping.UNKNOWN, "a link is not followed"

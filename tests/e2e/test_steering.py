@@ -1,18 +1,14 @@
 """Prompts for an agent that works, with the real CLI: into the running turn, or instead of it."""
 
-import asyncio
 import json
-import random
 from pathlib import Path
 
 import pytest
-from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import eventually, follow, stored, until
 from tests.harness.recorder import said
 from tests.harness.scene import Scene, Stage, scene
-from tests.harness.server import ServerProcess
 
-from pocket_agent.client import Backoff, Client
+from pocket_agent.client import Client
 from pocket_agent.model import ExecuteOptions
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -91,42 +87,3 @@ async def test_a_waiting_prompt_is_promoted_and_another_one_interrupts(stage: St
         log = await stored(here.first, here.project_id)
         order = [json.loads(line.data)["execution_id"] for line in log if line.type == "prompt"]
         assert order == [each.execution_id for each in (first, third, last, fourth, second)]
-
-
-@pytest.mark.asyncio(loop_scope="function")
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
-async def test_killed_while_a_prompt_joins(demo_server: ServerProcess, folder: Path, kills: int) -> None:
-    """Wherever between its arrival and the end of the turn the server is killed, the prompt reaches the model once."""
-    seed = 6
-    print("seed", seed)
-    chance = random.Random(seed)  # noqa: S311 - it has to be the same each time
-    server = demo_server
-    async with server.client(backoff=Backoff(initial=0.01, maximum=0.1)) as client:
-        project = await client.create_project(str(folder))
-        for number in range(kills):
-            first = await client.execute(project.id, "demo:bash=sleep 1", options=ALLOWED, timeout=DEADLINE_SECONDS)
-            await asyncio.sleep(chance.uniform(0.2, 0.8))
-            asking = asyncio.ensure_future(
-                client.execute(project.id, f"word-{number}", when="now", options=ALLOWED, timeout=DEADLINE_SECONDS)
-            )
-            await asyncio.sleep(chance.uniform(0, 0.4))
-            await server.kill()
-            await server.start()
-            wanted = {first.execution_id, (await asking).execution_id}
-
-            async def is_over(wanted: set[str] = wanted) -> bool:
-                found = await statuses(client, project.id)
-                return {found[key] for key in wanted} == {"success"}
-
-            await eventually(is_over, "both are over")
-        log = await stored(client, project.id)
-        given = [line for line in log if line.type == "prompt"]
-        assert len(given) == 2 * kills
-        answer = await client.execute(project.id, "demo:text", timeout=DEADLINE_SECONDS)
-
-        async def is_answered() -> bool:
-            return (await statuses(client, project.id))[answer.execution_id] == "success"
-
-        await eventually(is_answered, "the agent still answers")
-    users = [line.data for line in log if b'"state":"started"' in line.data]
-    assert len(users) == 2 * kills

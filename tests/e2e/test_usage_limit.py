@@ -4,35 +4,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.harness.claude import require_claude
 from tests.harness.follow import eventually, lines, stored, until
-from tests.harness.recorder import RecordingModel, said
-from tests.harness.scene import Scene, Stage, rest, scene, texts
-from tests.harness.server import running_server
+from tests.harness.recorder import said
+from tests.harness.scene import Scene, Stage, own_stage, rest, scene, texts
 
 from pocket_agent.client import Frame
-from pocket_agent.demo.demo_process import child_environment
 from pocket_agent.errors import ProcessNotFoundError
-
-CLOSED = "http://127.0.0.1:9"
-"""No program listens on the discard port, so a request that is not for the model fails."""
 
 
 @pytest.fixture
 async def subscribed(tmp_path: Path) -> AsyncIterator[Stage]:
-    """A server whose CLI takes the account for a subscription: it has a login, which is a word, instead of a key."""
-    binary = require_claude()
-    (tmp_path / "claude-home").mkdir()
-    model = RecordingModel()
-    env = child_environment(await model.start(), tmp_path / "claude-home")
-    del env["ANTHROPIC_API_KEY"]
-    env |= {"CLAUDE_CODE_OAUTH_TOKEN": "demo", "PA_CLAUDE_BINARY": str(binary)}
-    env |= {"HTTPS_PROXY": CLOSED, "HTTP_PROXY": CLOSED}
-    try:
-        async with running_server(tmp_path, env=env) as server:
-            yield Stage(server, model)
-    finally:
-        await model.stop()
+    """A server whose CLI takes the account for a subscription."""
+    async with own_stage(tmp_path, subscription=True) as stage:
+        yield stage
 
 
 async def hold_reason(here: Scene) -> str | None:

@@ -16,10 +16,15 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from pocket_agent.client import Backoff
 from pocket_agent.storage.tables import OFFSET_BITS
 from tests.harness.follow import Line
+from tests.harness.server import ServerProcess
+
+QUICK: Final = Backoff(initial=0.01, maximum=0.1)
+"""How soon a client connects again to a server that was killed."""
 
 
 class Log(NamedTuple):
@@ -135,4 +140,15 @@ def _words(line: Line) -> list[str]:
     """What the agent says in a line."""
     if line.type != "agent_message" or b'"assistant"' not in line.data:
         return []
-    return [part["text"] for part in json.loads(line.data)["message"]["content"]]
+    return [part.get("text", "") for part in json.loads(line.data)["message"]["content"]]
+
+
+async def record(server: ServerProcess, project_id: str, name: str, history: History) -> None:
+    """Record all entries that a client is given that joins at the beginning, and again after each kill."""
+    async with server.client(backoff=QUICK) as client, client.subscribe(project_id, 0) as stream:
+        async for frame in stream:
+            if frame.type == "project_join" and frame.gap:
+                history.joined(name)
+            if frame.offset is not None:
+                assert stream.joined is not None
+                history.given(name, stream.joined.epoch, Line(frame.offset, frame.type, frame.payload))

@@ -4,15 +4,17 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import psutil
 
 from pocket_agent.client import Client, Frame, Subscription
+from pocket_agent.demo.demo_process import child_environment
 from pocket_agent.model import ExecuteOptions
+from tests.harness.claude import require_claude
 from tests.harness.follow import eventually, follow, until
 from tests.harness.recorder import RecordingModel
-from tests.harness.server import ServerProcess
+from tests.harness.server import ServerProcess, running_server
 
 
 class Asked(NamedTuple):
@@ -100,6 +102,30 @@ class Stage:
 
     server: ServerProcess
     model: RecordingModel
+
+
+CLOSED: Final = "http://127.0.0.1:9"
+"""No program listens on the discard port, so a request that is not for the model fails."""
+
+
+@contextlib.asynccontextmanager
+async def own_stage(folder: Path, *, subscription: bool = False, **env: str) -> AsyncIterator[Stage]:
+    """A server with the real CLI, and a scripted model in the test's own process.
+
+    With `subscription` the CLI has a login, which is a word, instead of a key, and takes it for that of a subscription.
+    """
+    binary = require_claude()
+    (folder / "claude-home").mkdir()
+    model = RecordingModel()
+    env = {**child_environment(await model.start(), folder / "claude-home"), "PA_CLAUDE_BINARY": str(binary), **env}
+    if subscription:
+        del env["ANTHROPIC_API_KEY"]
+        env |= {"CLAUDE_CODE_OAUTH_TOKEN": "demo", "HTTPS_PROXY": CLOSED, "HTTP_PROXY": CLOSED}
+    try:
+        async with running_server(folder, env=env) as server:
+            yield Stage(server, model)
+    finally:
+        await model.stop()
 
 
 def said_by_cli(frames: Sequence[Frame], kind: str) -> list[dict[str, Any]]:

@@ -5,16 +5,19 @@ import json
 import os
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import psutil
 
+from pocket_agent.directory import worktrees_folder
 from pocket_agent.errors import ForbiddenError
 from pocket_agent.model import Device, Milliseconds, project_of
 from pocket_agent.protocol.requests import REQUESTS, Need
 from pocket_agent.server.auth import new_device
 from pocket_agent.server.handlers import check_permission
+from tests.harness.repository import repository
 from tests.harness.sessions import Machine, name_of
 from tests.server.room import Room, Wire, until
 
@@ -325,6 +328,25 @@ async def test_a_limited_device_answers_a_question_of_an_mcp_server_and_a_viewer
             assert told["data"].get("code") == code, more
         assert told["data"]["content"] == {"name": "Ada"}
         await guest.ask("agent_kill", project_id=project_id)
+
+
+async def test_a_limited_device_makes_worktrees_of_its_projects_alone(room: Room) -> None:
+    """They are the one thing that it has the server write outside the directories of its projects."""
+    mine, other = await room.project("mine"), await room.project("other")
+    for session in (mine, other):
+        repository(Path(session.state.record.real_path))
+    own_id, other_id = mine.state.record.id, other.state.record.id
+    asked = {"worktree": {"branch": "side"}}
+    async with wire_of(room, projects=(own_id,)) as guest, wire_of(room, "viewer", view_only=True) as viewer:
+        for wire, project_id, code in ((guest, other_id, "PROJECT_NOT_FOUND"), (viewer, own_id, "FORBIDDEN")):
+            told = await wire.ask("conversation_create", asked, project_id=project_id)
+            assert told["data"].get("code") == code
+        made = (await guest.ask("conversation_create", asked, project_id=own_id))["data"]
+        folder = worktrees_folder(room.projects._settings.current)
+        assert Path(made["path"]).is_relative_to(folder)
+        gone = await guest.ask("conversation_delete", project_id=made["conversation_id"])
+        assert gone["type"] == "conversation_delete"
+        assert not Path(made["path"]).exists()
 
 
 async def test_a_session_of_another_project_is_not_resumed(room: Room) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from pocket_agent.client import Backoff, Client
+from pocket_agent.client import Client
 from pocket_agent.storage import Store
 from pocket_agent.storage.database import database_path
 from tests.harness.follow import Line, eventually, stored
-from tests.harness.history import History, copy_database, read_log
+from tests.harness.history import QUICK, History, copy_database, read_log, record
 from tests.harness.server import ServerProcess
 from tests.storage.sample import create, entry
 
@@ -25,18 +25,6 @@ KILLS = 3
 """How often the server is killed when no duration is given (SOAK_SECONDS, `make soak`)."""
 FOLLOWERS = 2
 PROMPTS_AT_ONCE = 2
-QUICK = Backoff(initial=0.01, maximum=0.1)
-
-
-async def follow(server: ServerProcess, project_id: str, name: str, history: History) -> None:
-    """Record all entries that a client is given that joins at the beginning, and again after each kill."""
-    async with server.client(backoff=QUICK) as client, client.subscribe(project_id, 0) as stream:
-        async for frame in stream:
-            if frame.type == "project_join" and frame.gap:
-                history.joined(name)
-            if frame.offset is not None:
-                assert stream.joined is not None
-                history.given(name, stream.joined.epoch, Line(frame.offset, frame.type, frame.payload))
 
 
 async def ask(client: Client, project_id: str, chance: random.Random, history: History) -> None:
@@ -88,7 +76,7 @@ async def test_killed_at_random_points_no_client_sees_another_history(
             for _ in range(PROMPTS_AT_ONCE)
         ]
         following = [
-            asyncio.create_task(follow(server, key, f"client {number}", history))
+            asyncio.create_task(record(server, key, f"client {number}", history))
             for key, (_, history) in logs.items()
             for number in range(FOLLOWERS)
         ]

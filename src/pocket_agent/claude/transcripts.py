@@ -12,6 +12,7 @@ Observed with 2.1.332, interactive and with `-p`:
 """
 
 import asyncio
+import enum
 import hashlib
 import os
 import re
@@ -41,6 +42,7 @@ _NAME: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.jsonl
 _FOLDER_CHARACTERS: Final = 200
 _MAX_WORKTREES: Final = 100
 _LINK_BYTES: Final = 8192
+_SEARCHED_BYTES: Final = 2**20
 
 
 def configuration_directory(environment: Mapping[str, str]) -> Path:
@@ -54,6 +56,76 @@ def folder_name(directory: str) -> str:
     units = directory.encode("utf-16-le", "surrogatepass")
     characters = (chr(units[at] | units[at + 1] << 8) for at in range(0, len(units), 2))
     return "".join(one if one.isascii() and one.isalnum() else "-" for one in characters)[:_FOLDER_CHARACTERS]
+
+
+class Keeping(enum.Enum):
+    """Whether the CLI has stored a message; it (2.1.332) writes a transcript some time after it has taken a prompt."""
+
+    STORED = enum.auto()
+    MISSING = enum.auto()
+    """The session has a transcript, without the message."""
+    NO_SESSION = enum.auto()
+    """The session has no transcript among those of its directory."""
+    UNKNOWN = enum.auto()
+    """There is no configuration directory, or the transcript cannot be read."""
+
+
+def keeping(configuration: Path, directory: str, session_id: str, message_id: str) -> Keeping:
+    """Whether the transcript of a session of `directory` has the message with this uuid. Reads the disk."""
+    # The first record with the id is that of the message; later ones name it as their parent.
+    wanted = b'"%b"' % message_id.encode()
+    with suppress(OSError, FileOperationError), ExitStack() as opened:
+        root = _projects(opened, configuration)
+        for _, folder in _folders(root, [directory]) if root is not None else ():
+            try:
+                file = _open_file(opened, folder, session_id)
+            except FileNotFoundError:
+                continue
+            return Keeping.STORED if _has(file.descriptor, file.status.st_size, wanted) else Keeping.MISSING
+        return Keeping.NO_SESSION if configuration.is_dir() else Keeping.UNKNOWN
+    return Keeping.UNKNOWN
+
+
+def _has(descriptor: int, size: int, wanted: bytes) -> bool:
+    """Whether a file has these bytes, which are looked for from its end."""
+    end = size
+    while end > 0:
+        start = max(0, end - _SEARCHED_BYTES)
+        if wanted in os.pread(descriptor, end - start + len(wanted), start):
+            return True
+        end = start
+    return False
+
+
+def _projects(opened: ExitStack, configuration: Path) -> int | None:
+    """The folder `projects`; None when the CLI has kept no session yet."""
+    try:
+        # Links that lead to the configuration directory are the user's own.
+        root = os.open(configuration, _FOLDER)
+        opened.callback(os.close, root)
+        found = os.open("projects", _FOLDER | os.O_NOFOLLOW, dir_fd=root)
+    except FileNotFoundError:
+        return None
+    opened.callback(os.close, found)
+    return found
+
+
+def _folders(root: int, places: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """The folders that may have sessions of these directories, opened; each is closed when the next is read."""
+    prefixes = [folder_name(place) for place in places]
+    with os.scandir(root) as entries:
+        names = [entry.name for entry, _ in zip(entries, range(_MAX_FOLDERS), strict=False)]
+    for name in names:
+        if not any(_is_folder_of(name, prefix) for prefix in prefixes):
+            continue
+        try:
+            folder = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=root)
+        except OSError:  # a file, a link, not readable, or just deleted
+            continue
+        try:
+            yield name, folder
+        finally:
+            os.close(folder)
 
 
 def worktrees(directory: Path) -> list[str]:
@@ -505,7 +577,7 @@ class Transcripts:
         sessions: list[StoredSession] = []
         read = 0
         with ExitStack() as opened:
-            root = self._projects(opened)
+            root = _projects(opened, self._directory)
             files, truncated = self._files(root, places) if root is not None else ([], False)
             found_mark = hash((frozenset(running), frozenset(_key(found.status) for found in files)))
             if root is None or found_mark == mark:
@@ -527,39 +599,10 @@ class Transcripts:
     def _places(self, project: str) -> list[str]:
         return [project, *worktrees(Path(project))]
 
-    def _projects(self, opened: ExitStack) -> int | None:
-        """The folder `projects`; None when the CLI has kept no session yet."""
-        try:
-            # Links that lead to the configuration directory are the user's own.
-            root = os.open(self._directory, _FOLDER)
-            opened.callback(os.close, root)
-            found = os.open("projects", _FOLDER | os.O_NOFOLLOW, dir_fd=root)
-        except FileNotFoundError:
-            return None
-        opened.callback(os.close, found)
-        return found
-
-    def _folders(self, root: int, places: Sequence[str]) -> Iterator[tuple[str, int]]:
-        """The folders that may have sessions of these directories, opened; each is closed when the next is read."""
-        prefixes = [folder_name(place) for place in places]
-        with os.scandir(root) as entries:
-            names = [entry.name for entry, _ in zip(entries, range(_MAX_FOLDERS), strict=False)]
-        for name in names:
-            if not any(_is_folder_of(name, prefix) for prefix in prefixes):
-                continue
-            try:
-                folder = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=root)
-            except OSError:  # a file, a link, not readable, or just deleted
-                continue
-            try:
-                yield name, folder
-            finally:
-                os.close(folder)
-
     def _files(self, root: int, places: Sequence[str]) -> tuple[list[_Found], bool]:
         found: list[_Found] = []
         seen = 0
-        for name, folder in self._folders(root, places):
+        for name, folder in _folders(root, places):
             with suppress(OSError), os.scandir(folder) as entries:
                 for entry in entries:
                     seen += 1
@@ -594,8 +637,8 @@ class Transcripts:
     def _open(self, opened: ExitStack, project: str, session_id: str) -> _Opened:
         """A session of a directory."""
         places = self._places(project)
-        root = self._projects(opened)
-        for name, folder in self._folders(root, places) if root is not None else ():
+        root = _projects(opened, self._directory)
+        for name, folder in _folders(root, places) if root is not None else ():
             try:
                 file = _open_file(opened, folder, session_id)
             except FileNotFoundError:
@@ -613,7 +656,7 @@ class Transcripts:
             FileNotFoundError: it was deleted.
         """
         with ExitStack() as opened:
-            root = self._projects(opened)
+            root = _projects(opened, self._directory)
             if root is None:
                 raise FileNotFoundError
             place = os.open(folder, _FOLDER | os.O_NOFOLLOW, dir_fd=root)

@@ -20,7 +20,7 @@ from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.process import ClaudeProcess, adopt, kill_leftovers, spawn
 from pocket_agent.claude.spool import Spool, SpoolReader, SpoolWatcher, SpoolWriter
 from pocket_agent.claude.stream import CliMessage, Line, LineFramer, Oversized
-from pocket_agent.claude.transcripts import Transcripts
+from pocket_agent.claude.transcripts import Keeping, Transcripts, configuration_directory, keeping
 from pocket_agent.conversation.conversation_log import now
 from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
 from pocket_agent.events import Observer, ProcessAdopted, ProcessExited, ProcessSpawned, Propagator
@@ -277,6 +277,13 @@ class Agent:
         self._answers[request_id] = answer
         answer.add_done_callback(lambda _: self._answers.pop(request_id, None))
         return answer
+
+    async def keeping(self, directory: str, session_id: str, message_id: str) -> Keeping:
+        """Whether the CLI has stored a message of one of its sessions; see `transcripts.keeping`."""
+        shared = self._context
+        environment = {**shared.environment, **shared.settings.current.claude.environment}
+        where = configuration_directory(environment)
+        return await asyncio.to_thread(keeping, where, directory, session_id, message_id)
 
     def answered(self, message: CliMessage) -> None:
         """Resolve the future of a control response that was read."""

@@ -16,6 +16,7 @@ from pocket_agent import errors, events, model
 from pocket_agent.claude import control
 from pocket_agent.claude.process import check_directory
 from pocket_agent.claude.stream import CliMessage
+from pocket_agent.claude.transcripts import Keeping
 from pocket_agent.claude.trust import Inspection, inspect
 from pocket_agent.conversation.accounting import Budget, duration, execution_event
 from pocket_agent.conversation.agent import Agent, Batch
@@ -127,6 +128,7 @@ class Runner:
         self._policy.check_maker(execution.device_id)
         wanted = await self._effective(execution.options)
         began = time.monotonic()
+        execution = await self._without_lost_session(execution)
         if state.current is None and not state.work.turn and await self.take_in_terminal():
             raise errors.ProcessActiveError("A terminal has this conversation open: end the CLI there first.")
         warm = await self._ensure_process(wanted, execution.context)
@@ -173,6 +175,24 @@ class Runner:
         queued = max(0.0, (at - execution.created_at) / 1000 - preparation)
         self._observer.emit(events.ExecutionStarted(execution.context, warm, queued, preparation))
         await self.send_prompt()
+
+    async def _without_lost_session(self, execution: Execution) -> Execution:
+        """A paused execution that is about to continue, without its session when that lacks its prompt.
+
+        The CLI stores a message some time after it has taken it, so that a killed process may have taken a prompt, and
+        begun with it, of which its session knows nothing: the short prompt would continue another one.
+        """
+        project, session = self._state.record, self._state.session
+        if not execution.status.is_paused or self._agent.alive or execution.session_id is None:
+            return execution
+        found = await self._agent.keeping(project.real_path, execution.session_id, execution.id)
+        if found is Keeping.NO_SESSION and execution.session_id == project.session_id:
+            # A session that began with this prompt has not been stored at all, and cannot be resumed.
+            is_own = session is not None and session.created_at >= (execution.started_at or session.created_at + 1)
+            if is_own:
+                await self._state.log.write(record={"session_id": None, "fork": False}, context=execution.context)
+                return replace(execution, session_id=None)
+        return replace(execution, session_id=None) if found is Keeping.MISSING else execution
 
     def _started(self, execution: Execution, at: model.Milliseconds) -> Execution:
         """The execution as it starts, or continues, at the time `at` with the present process.

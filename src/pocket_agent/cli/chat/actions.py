@@ -193,8 +193,9 @@ y, n, c               answer a question of an MCP server, decline it, or close i
 /projects             switch to another project
 /conversations        list the conversations of the project
 /switch [NAME]        switch to another one, by its title or id; without NAME pick one
-/new [TITLE]          begin another conversation
-/clear                start a new session of the CLI in this conversation
+/new [TITLE]          begin another conversation, with a log, a queue and an agent of its own; this one stays
+/clear                let the agent forget: the next prompt starts a new session of the CLI in this conversation,
+                      whose log and queue stay
 /sessions             list the CLI's sessions, and report those that a terminal opens from then on
 /resume ID            continue one of them in this conversation
 /kill                 kill the execution, its background tasks and all its processes
