@@ -89,7 +89,7 @@ async def healthy(machine: Machine, doctor: str) -> None:
 
     async def green() -> bool:
         said[:] = [await machine.output(f"{doctor} --json || true")]
-        lines = json.loads(said[0])
+        lines = json.loads(said[0])["findings"]
         scraped = {line["status"] for line in lines if line["name"] == "targets"} == {"ok"}
         return scraped and not [line for line in lines if line["status"] == "failed"]
 
