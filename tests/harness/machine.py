@@ -151,6 +151,8 @@ async def bare_machine(folder: Path) -> AsyncIterator[Machine]:
         made.mkdir(parents=True)
     layers = f"lowerdir={ROOT / '.tools' / 'debian-12'},upperdir={upper},workdir={work}"
     await output_of("mount", "-t", "overlay", "-o", layers, "overlay", str(root))
+    for home in ("root", "etc/skel"):  # sudo drops the variables that name the authorities
+        (root / home / ".npmrc").write_text(f"cafile={_CERTIFICATES}\n")
     machine = Machine(root)
     try:
         yield machine

@@ -89,7 +89,7 @@ async def healthy(machine: Machine, doctor: str) -> None:
 
     async def green() -> bool:
         said[:] = [await machine.output(f"{doctor} --json || true")]
-        lines = json.loads(said[0])
+        lines = json.loads(said[0])["findings"]
         scraped = {line["status"] for line in lines if line["name"] == "targets"} == {"ok"}
         return scraped and not [line for line in lines if line["status"] == "failed"]
 
@@ -121,8 +121,8 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
     async with bare_machine(tmp_path) as made:
         (made.root / "etc/hosts").write_text("127.0.0.1 localhost debian\n")
         (made.root / "etc/apt/apt.conf.d/90yes").write_text('APT::Get::Assume-Yes "true";\n')
-        with timed("apt-get update; apt-get install sudo make"):
-            await made.prepare("apt-get update -qq; apt-get install -qq --no-install-recommends sudo make")
+        with timed("apt-get update; apt-get install sudo make curl"):
+            await made.prepare("apt-get update -qq; apt-get install -qq --no-install-recommends sudo make curl")
         await made.prepare(f"useradd --create-home --shell /bin/bash {USER}")
         (made.root / "etc/sudoers.d" / USER).write_text(f"{USER} ALL=(ALL) NOPASSWD: ALL\n")
         home = f"{made.root}{HOME}"
@@ -226,7 +226,7 @@ async def answers(machine: Machine, url: str) -> None:
 
 
 async def test_the_rendered_units_run_under_systemd(machine: Machine) -> None:
-    """docs/deployment/systemd.md, and the units of docs/monitoring.md, with the programs of both generations."""
+    """docs/deployment/systemd.md in its order, with Debian 12's programs, and then with newer ones."""
     *service, device = commands(SYSTEMD, "System service")
     (login,) = [line for line in service if line.endswith("log in to Claude, once")]
     first = 1 + next(number for number, line in enumerate(service) if "/bin/pip install" in line)
@@ -234,20 +234,18 @@ async def test_the_rendered_units_run_under_systemd(machine: Machine) -> None:
     with timed("docs/deployment/systemd.md up to `pip install`"):
         await machine.prepare(in_turn(service[:first]), USER, CHECKOUT)
     shutil.copy(require_claude().resolve(), machine.root / "usr/local/bin/claude")
-    install = quick_start()[0]
+    install, *stack, doctor = commands(SYSTEMD, "The monitoring stack as services")
     await machine.prepare(f"{install.removeprefix('sudo ')} --download-only")
     await machine.boot()
-    await machine.output(install)
     with timed("docs/deployment/systemd.md from there on"):
         await machine.output(in_turn([f"cd {CHECKOUT}", *(line for line in service[first:] if line != login)]))
         await answers(machine, "http://127.0.0.1:8080/livez")
         await machine.output(device)
+    with timed("the monitoring stack as services"):
+        await machine.output(in_turn([f"cd {CHECKOUT}", install, *stack]))
     began = time.monotonic()
-    with timed("the units of docs/monitoring.md"):
-        await machine.output(in_turn([f"cd {CHECKOUT}", *commands(MONITORING, "Prometheus")]))
     with timed(f"{SCRAPES} scrapes of each program of Debian 12"):
         await units_run(machine, began)
-    doctor = "sudo /opt/pocket-agent/bin/pocket-agent doctor --config /etc/pocket-agent/config.yaml"
     await healthy(machine, doctor)
     place_programs(machine)
     began = time.monotonic()

@@ -69,8 +69,9 @@ def _deliveries(stack: MonitoringSettings) -> dict[str, Any]:
         "deliveries": 'receiver_name!="watchdog"',
         "heartbeats": 'receiver_name="watchdog"',
         "unnamed_heartbeats": [
-            f"or round(sum by (job, instance) (increase({failed}[15m]))) > 0",
+            f"round(sum by (job, instance) (increase({failed}[15m]))) > 0",
             f"and on () {_NOTHING_SENT}",
+            "or",
         ],
         "without_unnamed_heartbeats": [f"unless on (integration, receiver_name) {nothing_sent}"],
     }
