@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from pocket_agent.demo.demo_process import child_environment
-from pocket_agent.demo.scripted_model import ScriptedModel
-from tests.harness.claude import require_claude
+from tests.harness.recorder import scripted
 from tests.harness.server import ServerProcess, running_server, write_standin
 
 # No test asserts a time: an example may take long on a busy machine.
@@ -31,19 +29,9 @@ async def standin_server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
 
 @pytest.fixture
 async def demo_server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
-    """A server whose agents are the real CLI, talking to the scripted model.
-
-    The model is in the test's process, as that of `--demo` would take as much processor time to start as the server.
-    """
-    model = ScriptedModel()
-    home = tmp_path / "claude-home"
-    home.mkdir()
-    environment = {"PA_CLAUDE_BINARY": str(require_claude()), **child_environment(await model.start(), home)}
-    try:
-        async with running_server(tmp_path, env=environment) as server:
-            yield server
-    finally:
-        await model.stop()
+    """A server whose agents are the real CLI, talking to the scripted model."""
+    async with scripted(tmp_path) as environment, running_server(tmp_path, env=environment) as server:
+        yield server
 
 
 @pytest.fixture

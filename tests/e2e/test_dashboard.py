@@ -9,9 +9,9 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, ViewportSize, expect
 from tests.harness.browser import DESKTOP, PHONE, WAIT_MS, page_of, violations
-from tests.harness.claude import require_claude
 from tests.harness.follow import eventually, until
 from tests.harness.font import LARGE, SMALL
+from tests.harness.recorder import scripted
 from tests.harness.server import ServerProcess, running_server
 
 from pocket_agent.client import Client
@@ -23,8 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 @pytest_asyncio.fixture(loop_scope="session")
 async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
     """A server that lets everybody on this machine in, with the real CLI."""
-    env = {"PA_CLAUDE_BINARY": str(require_claude()), "PA_METRICS_ENABLED": "false"}
-    async with running_server(tmp_path, env=env, flags=["--demo", "--no-auth"]) as started:
+    async with scripted(tmp_path) as env, running_server(tmp_path, env=env, flags=["--no-auth"]) as started:
         yield started
 
 

@@ -1,11 +1,16 @@
 """The scripted model inside the test, so that it can be asked what the CLI sent to it."""
 
+import contextlib
 import json
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from pocket_agent.demo.demo_process import child_environment
 from pocket_agent.demo.scripted_model import ScriptedModel
+from tests.harness.claude import require_claude
 
 
 class RecordingModel(ScriptedModel):
@@ -26,6 +31,21 @@ class RecordingModel(ScriptedModel):
     def saw(self, text: str) -> list[dict[str, Any]]:
         """The requests that mention `text` anywhere in their messages."""
         return [body for body in self.bodies if text in said(body)]
+
+
+@contextlib.asynccontextmanager
+async def scripted(folder: Path) -> AsyncIterator[dict[str, str]]:
+    """The environment of a server whose agents are the real CLI, and talk to a model in the process of the test.
+
+    That of `--demo` is a process of its own, which takes more processor time to start than the server.
+    """
+    model = ScriptedModel()
+    home = folder / "claude-home"
+    home.mkdir()
+    try:
+        yield {"PA_CLAUDE_BINARY": str(require_claude()), **child_environment(await model.start(), home)}
+    finally:
+        await model.stop()
 
 
 def said(body: dict[str, Any]) -> str:

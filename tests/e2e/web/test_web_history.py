@@ -17,7 +17,8 @@ from pocket_agent.client import Client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-ENTRIES: Final = 10_000
+ENTRIES: Final = 4_000
+"""Entries of a long log: more than the client keeps, which is 2,500 (`webui/src/conversation/timeline.ts`)."""
 MOST_ROWS: Final = 120
 """Rows in the document at any time; they are some 50 pixels high here."""
 
@@ -43,15 +44,19 @@ SCROLL = """async (direction) => {
     const found = new Set();
     let most = 0;
     let still = 0;
-    while (still < 100) {
+    const collect = () => {
         for (const row of list.querySelectorAll('.row-text')) found.add(row.innerText.trim());
         most = Math.max(most, list.querySelectorAll('.list-row').length);
+    };
+    while (still < 100) {
+        if (still === 0) collect();
         const before = list.scrollTop;
         list.scrollTop += direction * list.clientHeight * 1.5;
         await frame();
         still = Math.abs(list.scrollTop - before) < 1 ? still + 1 : 0;
         if (still > 0) await new Promise((done) => setTimeout(done, 20));
     }
+    collect();
     return [[...found], most];
 }"""
 """Scrolls until there is nothing more for a while; what was seen, and the most rows that there were."""
@@ -111,7 +116,7 @@ async def test_what_is_read_stays_in_its_place_while_more_comes(
     async with server.client() as client, screen(browser, server) as seen:
         project_id = await long_log(client, folder)
         await seen.open(project_id)
-        await seen.says(f"word-{ENTRIES}")
+        await seen.says(f"word-{ENTRIES:05}")
         place = """async () => {
             await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
             const list = document.querySelector('.list');
@@ -136,7 +141,7 @@ async def test_from_far_back_the_newest_is_one_step_away(server: ServerProcess, 
     async with server.client() as client, screen(browser, server) as seen:
         project_id = await long_log(client, folder)
         await seen.open(project_id)
-        await seen.says(f"word-{ENTRIES}")
+        await seen.says(f"word-{ENTRIES:05}")
         await seen.page.evaluate(SCROLL, -4)
         async with client.subscribe(project_id) as stream:
             await run(client, stream, "the newest words")

@@ -8,8 +8,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 from tests.harness.browser import WAIT_MS
-from tests.harness.claude import require_claude
 from tests.harness.follow import eventually, stored
+from tests.harness.recorder import scripted
 from tests.harness.screen import Screen, pocket_agent, screen, told
 from tests.harness.server import ServerProcess, running_server
 
@@ -19,8 +19,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 @pytest_asyncio.fixture(loop_scope="session")
 async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
     """A server of the test's own, which it may kill."""
-    env = {"PA_CLAUDE_BINARY": str(require_claude())}
-    async with running_server(tmp_path, env=env, flags=["--demo"]) as started:
+    async with scripted(tmp_path) as env, running_server(tmp_path, env=env) as started:
         yield started
 
 

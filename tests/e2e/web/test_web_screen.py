@@ -25,7 +25,7 @@ async def is_sound(seen: Screen, looks: list[Look] | None = None) -> None:
             await seen.wear(look)
         # What comes in is moving, and half transparent, for a moment.
         await seen.page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished.catch(() => 0)))")
-        assert await violations(seen.page) == [], look
+        assert await violations(seen.page) == [], look and (look.theme, look.size)
         await seen.is_not_wider_than_the_screen()
         await seen.is_not_longer_than_the_screen()
         await seen.has_all_its_styles()
@@ -135,18 +135,24 @@ async def test_a_directory_that_brings_its_own_settings_is_shown_first(
         await client.delete_project(project.id)
 
 
-@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-@pytest.mark.parametrize("prompt", ["demo:ask", "demo:edit=note.md", "demo:bash=touch asked.txt"])
 async def test_what_an_agent_asks_for_is_sound_on_pages_that_are_opened_first(
-    stage: Stage, browser: Browser, folder: Path, size: ViewportSize, prompt: str
+    stage: Stage, browser: Browser, folder: Path
 ) -> None:
-    async with stage.server.client() as client, screen(browser, stage.server, size=size) as seen:
+    async with (
+        stage.server.client() as client,
+        screen(browser, stage.server, size=PHONE) as phone,
+        screen(browser, stage.server, size=DESKTOP) as desktop,
+    ):
         project = await client.create_project(str(folder))
-        await client.execute(project.id, prompt)
-        for page in ("", "dashboard", "settings"):
-            await seen.go(f"/{page}")
-            await expect(seen.dock.get_by_role("button", name="Deny")).to_be_enabled(timeout=WAIT_MS)
-            await is_sound(seen)
+        for prompt in ("demo:ask", "demo:edit=note.md", "demo:bash=touch asked.txt"):
+            await client.execute(project.id, prompt)
+            for seen in (phone, desktop):
+                for page in ("", "dashboard", "settings"):
+                    await seen.go(f"/{page}")
+                    await expect(seen.dock.get_by_role("button", name="Deny")).to_be_enabled(timeout=WAIT_MS)
+                    await is_sound(seen)
+            await client.interrupt(project.id)
+            await expect(desktop.dock).to_be_hidden(timeout=WAIT_MS)
         await client.kill(project.id)
         await client.delete_project(project.id)
 
