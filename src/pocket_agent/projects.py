@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from pocket_agent import errors
 from pocket_agent.claude.process import kill_orphans
 from pocket_agent.claude.trust import Inspection, check_shown, inspect
@@ -355,21 +353,22 @@ class Projects:
                 if not fork:
                     self.refuse_taken(key, session_id)
                 at = now()
-                record = msgspec.structs.replace(
-                    main,
+                record = ConversationRecord(
                     number=await self._store.next_project_number(),
                     id=key,
                     path=path,
                     real_path=real_path,
+                    name=main.name,
                     state=ProjectState.IDLE,
                     session_id=session_id,
-                    fork=fork and session_id is not None,
                     epoch=secrets.token_hex(4),
                     head=0,
                     first=1,
                     created_at=at,
                     last_active=at,
-                    queue_hold=None,
+                    model=main.model,
+                    permission_mode=main.permission_mode,
+                    fork=fork and session_id is not None,
                     title=title,
                     worktree=made,
                     transcript=found.end if found is not None and not fork else None,

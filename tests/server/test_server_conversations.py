@@ -51,6 +51,18 @@ async def test_only_who_knows_of_them_gets_their_frames(room: Room) -> None:
             assert "conversation_id" not in frame
 
 
+async def test_a_new_one_has_nothing_of_the_main_one_but_its_choices(room: Room) -> None:
+    main = await room.project()
+    text = {"type": "assistant", "message": {"content": [{"type": "text", "text": "said before"}]}}
+    await main.state.log.write([entry_draft("agent_message", text)], record={"model": "m", "permission_mode": "plan"})
+    assert main.state.record.last_line is not None
+    async with room.wire() as wire:
+        began = room.projects.get(await begin(wire, main.state.record.id)).state.record
+    expected = (None, None, None, 0, "m", "plan")
+    found = (began.last_line, began.transcript, began.session_id, began.head, began.model, began.permission_mode)
+    assert found == expected
+
+
 async def test_a_conversation_is_named_in_the_envelope(room: Room) -> None:
     session = await room.project()
     project_id, elsewhere = session.state.record.id, (await room.project("two")).state.record.id
