@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from tests.harness.sessions import AT, Machine, answer
-from tests.server.room import Room, Wire
+from tests.server.room import Room, Wire, until
 from tests.server.test_server_handlers import CONVERSATION, code, execute, until_type
 from tests.server.test_server_terminal import machine_of
 
@@ -149,3 +149,19 @@ async def test_history_of_a_continued_session_is_not_taken_in(room: Room) -> Non
         assert (await until_type(wire, "prompt"))["data"]["prompt"] == "later"
         taken = await wire.ask("session_resume", data, project_id=project_id)
         assert code(taken) == "VALIDATION_FAILED"
+
+
+async def test_history_of_a_copy_is_not_taken_in(room: Room) -> None:
+    machine, project_id = await machine_of(room)
+    machine.write(machine.prompt("at the desk", **TERMINAL), answer("one", **TERMINAL))
+    async with room.wire() as wire:
+        await wire.ask("project_join", project_id=project_id)
+        data = {"session_id": machine.path().stem, "fork": True}
+        assert (await wire.ask("session_resume", data, project_id=project_id))["type"] == "session_resume"
+        # The stand-in gives its copy the same id, so that the file begins with the history, as that of a copy does.
+        await execute(wire, room.projects.get(project_id), "hello there")
+        state = room.projects.get(project_id).state
+        await until(lambda: state.record.transcript is not None)
+        machine.append(machine.prompt("a quince", **TERMINAL))
+        await wire.ask("session_release", project_id=project_id)
+        assert (await until_type(wire, "prompt", by="terminal"))["data"]["prompt"] == "a quince"

@@ -319,6 +319,8 @@ class ConversationLoops:
                 self.tick.set()
                 if self._state.current is None and not self._state.work.turn:
                     self.wake.set()
+                    if self.terminal.is_unknown:
+                        self.terminal.wake.set()
                 await asyncio.sleep(0)  # yield to the event loop during long output
 
     async def _pump(self) -> None:

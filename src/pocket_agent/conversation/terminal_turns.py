@@ -53,6 +53,11 @@ class TerminalTurns:
         is_resumable = self._transcripts is not None and record.session_id is not None and not record.fork
         return is_resumable and self._state.log.channel.subscribers > 0
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it is not known how much of the session's file is history, as of a copy of another session."""
+        return self._state.record.session_id is not None and self._state.record.transcript is None
+
     async def take_in(self) -> Continued | None:
         """Store the records of terminals that are not in the log yet; None when there are none.
 
@@ -74,7 +79,10 @@ class TerminalTurns:
                 batch = await self._transcripts.continued(self._directory, record.session_id, *place)
             except (FileOperationError, ValidationError):  # it does not answer, or the CLI has deleted the session
                 return found
-            if await self._store_batch(mark or TranscriptMark(record.session_id), batch):
+            if mark is None:  # what is there now is history
+                after = TranscriptMark(record.session_id, batch.end, batch.digest)
+                await self._state.log.write(record={"transcript": after})
+            elif await self._store_batch(mark, batch):
                 found = batch
             if not batch.more:
                 return found
