@@ -53,8 +53,8 @@ async def test_only_who_knows_of_them_gets_their_frames(room: Room) -> None:
 
 async def test_a_new_one_has_nothing_of_the_main_one_but_its_choices(room: Room) -> None:
     main = await room.project()
-    text = {"type": "assistant", "message": {"content": [{"type": "text", "text": "said before"}]}}
-    await main.state.log.write([entry_draft("agent_message", text)], record={"model": "m", "permission_mode": "plan"})
+    before = entry_draft("agent_message", {}, said="said before")
+    await main.state.log.write([before], record={"model": "m", "permission_mode": "plan"})
     assert main.state.record.last_line is not None
     async with room.wire() as wire:
         began = room.projects.get(await begin(wire, main.state.record.id)).state.record

@@ -75,6 +75,8 @@ async def test_turns_of_a_terminal_are_in_the_log_in_order_once(room: Room) -> N
         assert (await until_type(wire, "agent_message"))["data"]["type"] == "assistant"
         desk.append(answer("more of it", **TERMINAL))  # the turn goes on
         await until_type(wire, "agent_message")
+        last = room.projects.get(desk.project_id).state.record.last_line
+        assert last is not None and (last.text, last.by) == ("more of it", "agent")
         desk.turn("a medlar")
         assert (await execute(wire, room.projects.get(desk.project_id), "again"))["type"] == "execute"
         await until_type(wire, "project_state", state="IDLE")

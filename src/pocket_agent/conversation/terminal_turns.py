@@ -14,6 +14,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec.structs import replace
 
+from pocket_agent.claude.stream import peek
 from pocket_agent.claude.transcript_records import Shown
 from pocket_agent.claude.transcripts import Continued, Transcripts
 from pocket_agent.conversation.conversation_log import Draft, entry_draft, now
@@ -126,6 +127,7 @@ def _drafts(mark: TranscriptMark, lines: Sequence[Shown], own: frozenset[str]) -
 
 def _draft(line: Shown) -> Draft:
     if line.type != "prompt":
-        return Draft(line.type, line.data, Direction.CLAUDE)
+        return Draft(line.type, line.data, Direction.CLAUDE, peek(line.data).said)
     at = line.at or Milliseconds(now())
-    return entry_draft("prompt", replace(_decode_prompt(line.data), typed_at=timestamp(at)), Direction.CLIENT)
+    prompt = replace(_decode_prompt(line.data), typed_at=timestamp(at))
+    return entry_draft("prompt", prompt, Direction.CLIENT, said=prompt.prompt)
