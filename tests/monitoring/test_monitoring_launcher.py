@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -21,6 +22,7 @@ from pocket_agent.monitoring.launcher import (
     Ended,
     Launch,
     Program,
+    arguments,
     installed,
     read_launches,
     refuse_taken_ports,
@@ -368,6 +370,24 @@ async def test_grafana_finds_the_dashboards_where_they_are(stage: Stage) -> None
     assert (own / "datasources" / "pocket-agent.yml").exists()
     rendered = json.loads(defaults(stage.folder).files[FILE])["grafana"]["flags"]
     assert f"cfg:paths.provisioning={DATA}/grafana/provisioning" in rendered
+
+
+@pytest.mark.parametrize(
+    ("help_text", "flags"),
+    [
+        ("echo 'Valid options: by-name, by-group' >&2", ["one", "two words", "--enable-feature=by-name,by-group"]),
+        ("echo 'Valid options: by-group'", ["one", "two words", "--enable-feature=by-group"]),
+        ("exit 1", ["one", "two words"]),
+        (SLEEP, ["one", "two words"]),
+    ],
+)
+async def test_features_are_enabled_where_the_program_has_them(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, help_text: str, flags: list[str]
+) -> None:
+    if help_text == SLEEP:
+        monkeypatch.setattr(launcher, "_HELP_SECONDS", 0.1)
+    launch, path = stage.launch(PROGRAMS["alertmanager"], help_text)
+    assert await arguments(replace(launch, features=("by-name", "by-group")), path) == flags
 
 
 def test_signals_are_named() -> None:

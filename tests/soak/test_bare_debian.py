@@ -88,7 +88,7 @@ async def healthy(machine: Machine, doctor: str) -> None:
     said: list[str] = []
 
     async def green() -> bool:
-        said[:] = [await machine.output(f"{doctor} --json || true")]
+        said[:] = [await machine.output(f"{doctor} --json 2>/dev/null || true")]
         lines = json.loads(said[0])["findings"]
         scraped = {line["status"] for line in lines if line["name"] == "targets"} == {"ok"}
         return scraped and not [line for line in lines if line["status"] == "failed"]
@@ -119,6 +119,7 @@ async def page(machine: Machine, alert: str) -> dict[str, Any]:
 async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
     """A bare machine with a user who may use sudo and has this checkout."""
     async with bare_machine(tmp_path) as made:
+        (made.root / "etc/hostname").write_text("debian\n")
         (made.root / "etc/hosts").write_text("127.0.0.1 localhost debian\n")
         (made.root / "etc/apt/apt.conf.d/90yes").write_text('APT::Get::Assume-Yes "true";\n')
         with timed("apt-get update; apt-get install sudo make curl"):
