@@ -22,7 +22,9 @@ from pocket_agent.protocol.frame_parser import decode
 from pocket_agent.protocol.json_schema import ENTRY_TYPES, error_codes, protocol_schema
 from pocket_agent.protocol.requests import FRAMES, REQUESTS
 
-PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "protocol.md"
+PACKAGE = ROOT / "src" / "pocket_agent"
 SCHEMA = protocol_schema()
 TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
@@ -121,6 +123,8 @@ def test_every_request_and_every_push_is_there() -> None:
     assert all(f"{name}.frame" in SCHEMA["$defs"] for name in [*FRAMES, "agent_message"])
     assert all(f"{name}.frame" in SCHEMA["$defs"] for name in SCHEMA["x-replies"].values())
     assert {*FRAMES, "agent_message"} >= ENTRY_TYPES
+    sources = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    assert {*re.findall(r'entry_draft\(\s*"(\w+)"', sources), "agent_message"} == ENTRY_TYPES
 
 
 def test_every_code_of_the_tree_is_there_and_nothing_else() -> None:

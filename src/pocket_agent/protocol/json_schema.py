@@ -7,31 +7,17 @@ import msgspec
 
 from pocket_agent import __version__
 from pocket_agent.errors import PocketAgentError
-from pocket_agent.protocol.push import ErrorData
+from pocket_agent.protocol.push import ENTRIES, ErrorData
 from pocket_agent.protocol.requests import FRAMES, MAX_REQUEST_ID, REQUESTS
 
 Json = dict[str, Any]
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
-ENTRY_TYPES: Final = frozenset(
-    {
-        "agent_message",
-        "agent_partial",
-        "approval_cancelled",
-        "approval_requested",
-        "approval_resolved",
-        "error",
-        "process_killed",
-        "prompt",
-        "session_reset",
-        "session_resumed",
-        "terminal_turns",
-    }
-)
-"""Frames that are entries of a project's log when they have an `offset`."""
-
 AGENT_MESSAGE: Final = "agent_message"
+
+ENTRY_TYPES: Final = frozenset({AGENT_MESSAGE, *ENTRIES})
+"""Frames that are entries of a conversation's log when they have an `offset`."""
 
 
 def error_codes() -> Mapping[str, str]:

@@ -404,6 +404,21 @@ class ErrorData(Struct, frozen=True, omit_defaults=True):
     details: dict[str, object] | None = None
 
 
+ENTRIES: Final[Mapping[str, type[Struct]]] = {
+    "prompt": PromptData,
+    "execution_paused": ExecutionPausedData,
+    "process_killed": AgentKillData,
+    "session_reset": SessionResetData,
+    "session_resumed": SessionResumedData,
+    "terminal_turns": TerminalTurnsData,
+    "agent_partial": AgentPartialData,
+    "approval_requested": ApprovalRequestedData,
+    "approval_resolved": ApprovalResolvedData,
+    "approval_cancelled": ApprovalCancelledData,
+    "error": ErrorData,
+}
+"""The frames that are stored in a log, besides `agent_message`; those with an offset are entries."""
+
 PUSHES: Final[Mapping[str, type[Struct]]] = {
     "challenge": ChallengeData,
     "prove": ProvedData,
@@ -413,19 +428,9 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "conversation_deleted": ConversationDeletedData,
     "project_joined": SubscribersData,
     "project_left": SubscribersData,
-    "prompt": PromptData,
     "queue_state": QueueStateData,
-    "execution_paused": ExecutionPausedData,
-    "process_killed": AgentKillData,
-    "session_reset": SessionResetData,
-    "session_resumed": SessionResumedData,
     "sessions_changed": SessionsChangedData,
-    "terminal_turns": TerminalTurnsData,
-    "agent_partial": AgentPartialData,
-    "approval_requested": ApprovalRequestedData,
-    "approval_resolved": ApprovalResolvedData,
-    "approval_cancelled": ApprovalCancelledData,
     "server_stats": ServerStatsData,
-    "error": ErrorData,
+    **ENTRIES,
 }
 """The `data` of every push; that of `agent_message` is the CLI's own line."""

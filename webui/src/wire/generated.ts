@@ -1308,6 +1308,24 @@ export interface SubscribersData {
   readonly subscribers: number;
 }
 
+/** The prompts that wait, in order; `queue_hold` as in `project_state`. */
+export interface QueueStateData {
+  readonly queue: readonly QueuedPrompt[];
+  readonly queue_hold?: QueueHoldData | null;
+}
+
+/**
+ * Sessions that have begun or changed since `session_list` with `watch`, within 2 seconds, and those that are gone.
+ *
+ * Each of `sessions` replaces the one with its id. A change of nothing but `size` and `last_active` is not sent, so
+ * that a session that works does not send one each second.
+ */
+export interface SessionsChangedData {
+  readonly project_id: string;
+  readonly sessions: readonly SessionData[];
+  readonly gone?: readonly string[];
+}
+
 /**
  * An entry: a prompt was given to the agent.
  *
@@ -1325,12 +1343,6 @@ export interface PromptData {
   readonly continues?: HoldReason | null;
   readonly steers?: string | null;
   readonly typed_at?: string | null;
-}
-
-/** The prompts that wait, in order; `queue_hold` as in `project_state`. */
-export interface QueueStateData {
-  readonly queue: readonly QueuedPrompt[];
-  readonly queue_hold?: QueueHoldData | null;
 }
 
 /** An entry: an execution stopped before its end, and is first in the queue to continue; see `QueueHoldData`. */
@@ -1352,18 +1364,6 @@ export interface SessionResumedData {
   readonly fork: boolean;
   readonly title: string;
   readonly end?: number | null;
-}
-
-/**
- * Sessions that have begun or changed since `session_list` with `watch`, within 2 seconds, and those that are gone.
- *
- * Each of `sessions` replaces the one with its id. A change of nothing but `size` and `last_active` is not sent, so
- * that a session that works does not send one each second.
- */
-export interface SessionsChangedData {
-  readonly project_id: string;
-  readonly sessions: readonly SessionData[];
-  readonly gone?: readonly string[];
 }
 
 /**
@@ -1549,13 +1549,13 @@ export interface Pushes {
   readonly conversation_deleted: ConversationDeletedData;
   readonly project_joined: SubscribersData;
   readonly project_left: SubscribersData;
-  readonly prompt: PromptData;
   readonly queue_state: QueueStateData;
+  readonly sessions_changed: SessionsChangedData;
+  readonly prompt: PromptData;
   readonly execution_paused: ExecutionPausedData;
   readonly process_killed: AgentKillData;
   readonly session_reset: SessionResetData;
   readonly session_resumed: SessionResumedData;
-  readonly sessions_changed: SessionsChangedData;
   readonly terminal_turns: TerminalTurnsData;
   readonly agent_partial: AgentPartialData;
   readonly approval_requested: ApprovalRequestedData;
@@ -1614,6 +1614,7 @@ export type EntryType =
   | "approval_requested"
   | "approval_resolved"
   | "error"
+  | "execution_paused"
   | "process_killed"
   | "prompt"
   | "session_reset"
