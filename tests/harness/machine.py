@@ -86,6 +86,11 @@ class Machine:
             )
         self._started.append(process)
 
+    def processes(self) -> list[psutil.Process]:
+        """The processes of the commands that were started in a terminal of their own."""
+        terminals = [psutil.Process(process.pid) for process in self._started]
+        return [process for terminal in terminals for process in terminal.children(recursive=True)]
+
     async def stop(self) -> None:
         """End everything in it."""
         if self._boot is None:

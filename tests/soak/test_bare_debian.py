@@ -174,7 +174,8 @@ async def test_the_first_panel_and_the_first_page(machine: Machine, tmp_path: Pa
         await healthy(machine, python(doctor.partition("#")[0].strip()))
     print(f"{time.monotonic() - began:6.1f} s  from `monitoring up` to a green doctor")
     killed = time.monotonic()
-    await machine.output(r"kill -9 $(grep -l -z -s '^serve$' /proc/[0-9]*/cmdline | cut -d/ -f3)")
+    (server,) = [process for process in machine.processes() if "serve" in process.cmdline()]
+    server.kill()
     with timed("kill -9 of the server, until the receiver is paged"):
         found = await page(machine, "ServiceDown")
     assert found["labels"]["severity"] == "critical"
