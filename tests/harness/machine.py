@@ -59,10 +59,11 @@ class Machine:
         async def running() -> bool:
             assert self._boot is not None
             assert self._boot.returncode is None, "systemd-nspawn has ended"
-            inside = [child for child in started.children(recursive=True) if child.name() == "systemd"]
+            # Its only child is process 1 of the machine; before, short-lived helpers come and go.
+            inside = [child.pid for child in started.children() if _name(child) == "systemd"]
             if not inside:
                 return False
-            self._leader = min(child.pid for child in inside)
+            (self._leader,) = inside
             state = await self.output("systemctl is-system-running || true", "root")
             return state.strip() in {"running", "degraded"}
 
@@ -85,6 +86,11 @@ class Machine:
             )
         self._started.append(process)
 
+    def processes(self) -> list[psutil.Process]:
+        """The processes of the commands that were started in a terminal of their own."""
+        terminals = [psutil.Process(process.pid) for process in self._started]
+        return [process for terminal in terminals for process in terminal.children(recursive=True)]
+
     async def stop(self) -> None:
         """End everything in it."""
         if self._boot is None:
@@ -97,6 +103,13 @@ class Machine:
                 process.kill()
             await process.wait()
         await eventually(_remove_groups, "the control groups of systemd-nspawn are empty")
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def _remove_groups() -> bool:

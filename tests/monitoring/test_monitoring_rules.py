@@ -270,7 +270,7 @@ def test_each_burn_alert_needs_two_windows_and_a_number_of_failures() -> None:
     burning = [alert for alert in ALERTS if alert.name == "ErrorBudgetBurn"]
     for alert in burning:
         failures = dict(re.findall(r":increase(\w+)\{[^}]*\} > ([\d.]+)", alert.expr))
-        assert failures == ({"5m": "4.5", "1h": "49.5"} if alert.severity == "critical" else {"1d": "29.5"})
+        assert failures == ({"5m": "5.5", "1h": "49.5"} if alert.severity == "critical" else {"1d": "29.5"})
         windows = set(re.findall(r":ratio_rate(\w+)\{", alert.expr))
         assert windows == ({"5m", "1h"} if alert.severity == "critical" else {"1d", "2h"})
         lag = EVENT_LOOP_LAG.name in alert.expr

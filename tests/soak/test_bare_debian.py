@@ -107,7 +107,7 @@ async def page(machine: Machine, alert: str) -> dict[str, Any]:
 
     def came() -> bool:
         lines = file.read_text("utf-8").splitlines() if file.exists() else []
-        alerts = [alert for line in lines for alert in json.loads(line)["alerts"]]
+        alerts = [alert for line in lines if line for alert in json.loads(line)["alerts"]]
         found[:] = [one for one in alerts if (one["labels"]["alertname"], one["status"]) == (alert, "firing")]
         return bool(found)
 
@@ -174,7 +174,8 @@ async def test_the_first_panel_and_the_first_page(machine: Machine, tmp_path: Pa
         await healthy(machine, python(doctor.partition("#")[0].strip()))
     print(f"{time.monotonic() - began:6.1f} s  from `monitoring up` to a green doctor")
     killed = time.monotonic()
-    await machine.output(r"kill -9 $(grep -l -z -s '^serve$' /proc/[0-9]*/cmdline | cut -d/ -f3)")
+    (server,) = [process for process in machine.processes() if "serve" in process.cmdline()]
+    server.kill()
     with timed("kill -9 of the server, until the receiver is paged"):
         found = await page(machine, "ServiceDown")
     assert found["labels"]["severity"] == "critical"
@@ -208,9 +209,9 @@ async def units_run(machine: Machine, since: float) -> None:
     names = " ".join(("pocket-agent", *PROGRAMS))
     states = await machine.output(f"systemctl show -p Id,ActiveState,NRestarts,Result {names}", "root")
     shown = [dict(line.split("=", 1) for line in unit.splitlines()) for unit in states.strip().split("\n\n")]
-    print([unit["Id"] for unit in shown])
-    assert {(unit["ActiveState"], unit["NRestarts"], unit["Result"]) for unit in shown} == {("active", "0", "success")}
-    journal = await machine.output("journalctl -o cat --no-pager -u 'prometheus*' -u pocket-agent", "root")
+    journal = await machine.output("journalctl -o short --no-pager -u 'prometheus*' -u pocket-agent", "root")
+    found = {unit["Id"]: (unit["ActiveState"], unit["NRestarts"], unit["Result"]) for unit in shown}
+    assert set(found.values()) == {("active", "0", "success")}, f"{found}\n{journal}"
     assert not re.search(r"SIGSYS|seccomp|dumped core", journal, re.IGNORECASE), journal[-4000:]
 
 

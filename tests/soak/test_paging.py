@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pocket_agent.client import Client
+from pocket_agent.client import Client, UnreachableError
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.monitoring import render, write
 from tests.harness.claude import require_claude
@@ -134,11 +134,22 @@ class Mixed:
     async def pause(self, most: float) -> None:
         await asyncio.sleep(min(self.chance.uniform(0, most), max(0.0, self.end - time.monotonic())))
 
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[Client]:
+        """A client with a connection of its own, once the server is there."""
+        (server,) = self.here.servers
+        async with contextlib.AsyncExitStack() as opened:
+            while True:
+                with contextlib.suppress(UnreachableError):
+                    client = await opened.enter_async_context(server.client())
+                    break
+                await asyncio.sleep(1)
+            yield client
+
     async def developer(self, project_id: str) -> None:
         """Prompts one after the other, in sittings with pauses of up to a minute, each on a connection of its own."""
-        (server,) = self.here.servers
         while not self.over:
-            async with server.client() as client, client.subscribe(project_id) as stream:
+            async with self.connected() as client, client.subscribe(project_id) as stream:
                 self.did("connections")
                 for _ in range(self.chance.randint(1, 5)):
                     prompt = self.chance.choice(PROMPTS)
@@ -154,10 +165,8 @@ class Mixed:
 
     async def phone(self, project_id: str) -> None:
         """Answers approvals, and loses its connection every now and then."""
-        (server,) = self.here.servers
         while not self.over:
-            client = server.client()
-            async with client, client.subscribe(project_id) as stream:
+            async with self.connected() as client, client.subscribe(project_id) as stream:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self.chance.uniform(20, 120)):
                         for waiting in stream.joined.approvals if stream.joined else ():
