@@ -253,14 +253,13 @@ class TranscriptMark(msgspec.Struct, frozen=True, omit_defaults=True):
         session_id: the session.
         position: the end of the last known record, in bytes.
         digest: of the bytes before it, by which the file is recognised.
-        turn: whose turn goes on there: "" for the server's or none, "interactive" or "print" for that of a CLI in a
-            terminal.
+        turn: whose turn goes on there: "interactive" for that of a CLI in a terminal.
     """
 
     session_id: str
     position: int = 0
     digest: str = ""
-    turn: Literal["", "interactive", "print"] = ""
+    turn: Literal["", "interactive"] = ""
 
 
 LAST_LINE_CHARACTERS: Final = 120

@@ -515,7 +515,7 @@ class Projects:
         agent = Agent(project, self._context)
         main = self._conversations.get(project.project_id)
         directory = main.state.record.real_path if main is not None else project.real_path
-        terminal = TerminalTurns(state, store, directory, self._context.transcripts)
+        terminal = TerminalTurns(state, directory, self._context.transcripts)
         loops = ConversationLoops(
             *(state, agent, store, self.capacity, self.budget, self._settings, self._observer, self._gate, terminal)
         )

@@ -93,7 +93,7 @@ async def test_an_idle_agent_that_lacks_turns_of_a_terminal_is_replaced(room: Ro
     async with room.wire() as wire:
         desk = await desk_of(room, wire)
         before = await room.store.process(room.projects.get(desk.project_id).state.record.id)
-        desk.turn("by hand", PRINT)
+        desk.turn("by hand")
         await execute(wire, room.projects.get(desk.project_id), "again")
         await until_type(wire, "project_state", state="IDLE")
         after = await room.store.process(room.projects.get(desk.project_id).state.record.id)
@@ -108,6 +108,7 @@ async def test_only_turns_of_terminals_are_taken_in(room: Room) -> None:
     async with room.wire() as wire:
         desk = await desk_of(room, wire)
         desk.append({**desk.machine.prompt("typed into the turn", **PRINT, uuid="steered"), "isMeta": True})
+        desk.append(desk.machine.prompt("[Request interrupted by user]", **PRINT, uuid="of the CLI"))
         desk.append(answer("a turn of its own", **PRINT))
         desk.turn("a quince")
         desk.append(answer("a turn of the agent", **PRINT), {"type": "unknown", **TERMINAL})

@@ -2,9 +2,9 @@
 
 The log has what the server's own process says from its spool. A CLI in a terminal that continues the session writes
 only to the session's file. `ConversationRecord.transcript` is the position up to which that file is known. It changes
-in the transaction that stores the entries, so that a server which is killed takes in nothing twice. Records of the
-server's own turns are skipped: their prompts have the ids of executions. So it does no harm when the position is older
-than the end of the last own turn.
+in the transaction that stores the entries, so that a server which is killed takes in nothing twice. Only what an
+interactive CLI wrote is taken in: the server's own agents write into the same file, also records that no prompt of a
+user explains. So it does no harm when the position is older than the end of the last own turn.
 """
 
 import asyncio
@@ -23,9 +23,8 @@ from pocket_agent.errors import FileOperationError, ValidationError
 from pocket_agent.model import Direction, Milliseconds, TranscriptMark
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.push import PromptData, TerminalTurnsData
-from pocket_agent.storage import Store
 
-Turn = Literal["", "interactive", "print"]
+Turn = Literal["", "interactive"]
 _decode_prompt: Final = msgspec.json.Decoder(PromptData).decode
 
 
@@ -40,10 +39,9 @@ class TerminalTurns:
         wake: set when a terminal may have made turns.
     """
 
-    def __init__(self, state: State, store: Store, directory: str, transcripts: Transcripts | None) -> None:
+    def __init__(self, state: State, directory: str, transcripts: Transcripts | None) -> None:
         self.wake = asyncio.Event()
         self._state = state
-        self._store = store
         self._directory = directory
         self._transcripts = transcripts
 
@@ -91,10 +89,7 @@ class TerminalTurns:
     async def _store_batch(self, mark: TranscriptMark, batch: Continued) -> bool:
         """Store a batch, and its end with it; returns whether it has records of a terminal."""
         state = self._state
-        own = await self._store.known_messages(
-            state.record.id, [line.message_id for line in batch.lines if line.message_id]
-        )
-        drafts, turn = _drafts(mark, batch.lines, own)
+        drafts, turn = _drafts(mark, batch.lines)
         if batch.replaced:
             drafts, turn = [entry_draft("terminal_turns", TerminalTurnsData(mark.session_id, lost=True))], ""
         after = TranscriptMark(mark.session_id, batch.end, batch.digest, turn)
@@ -105,18 +100,14 @@ class TerminalTurns:
         return bool(drafts) and not batch.replaced
 
 
-def _drafts(mark: TranscriptMark, lines: Sequence[Shown], own: frozenset[str]) -> tuple[list[Draft], Turn]:
+def _drafts(mark: TranscriptMark, lines: Sequence[Shown]) -> tuple[list[Draft], Turn]:
     """The entries of the terminals' records among these, and whose turn goes on behind them."""
     drafts: list[Draft] = []
     turn: Turn = mark.turn
     for line in lines:
         before = turn
-        if line.written_by == "interactive":
-            turn = "interactive"
-        elif line.message_id:
-            turn = "" if line.message_id in own else "print"
-        elif line.written_by == "print" and turn == "interactive":
-            turn = ""  # a turn that the agent of the server has started by itself
+        if line.written_by:
+            turn = "interactive" if line.written_by == "interactive" else ""
         if not turn:
             continue
         if not before:

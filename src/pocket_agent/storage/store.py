@@ -383,10 +383,6 @@ class Store:
         """The execution of this id."""
         return await self._first(tables.EXECUTION, "WHERE id = ?", execution_id)
 
-    async def known_messages(self, conversation_id: ConversationId, ids: Sequence[str]) -> frozenset[str]:
-        """Those of the `uuid`s of user messages that the server gave to the CLI in this conversation."""
-        return await self._reader.submit(tables.known_messages, conversation_id, ids) if ids else frozenset()
-
     async def makers(self, project_id: ProjectId, ids: Sequence[str]) -> dict[str, str]:
         """The devices that gave the prompts of these executions of a project, by their ids."""
         return await self._reader.submit(tables.makers, project_id, ids)

@@ -260,18 +260,6 @@ def open_executions(connection: sqlite3.Connection, conversation_id: str) -> lis
     return EXECUTION.find(connection, where, conversation_id)
 
 
-def known_messages(connection: sqlite3.Connection, conversation_id: str, ids: Sequence[str]) -> frozenset[str]:
-    """Those of the `uuid`s of user messages that the server gave to the CLI in this conversation."""
-    marks = ", ".join("?" * len(ids))
-    query = f"SELECT id FROM execution WHERE conversation_id = ? AND id IN ({marks})"  # noqa: S608 - only marks are added
-    found = {str(row[0]) for row in connection.execute(query, (conversation_id, *ids))}
-    if len(found) < len(ids):
-        continued = "SELECT id, continuations FROM execution WHERE conversation_id = ? AND continuations > 0"
-        for execution_id, count in connection.execute(continued, (conversation_id,)):
-            found |= {model.continuation_id(execution_id, number) for number in range(1, count + 1)}
-    return frozenset(found.intersection(ids))
-
-
 def makers(connection: sqlite3.Connection, project_id: str, ids: Sequence[str]) -> dict[str, str]:
     """The devices that gave the prompts of these executions of a project, by their ids."""
     marks = ", ".join("?" * len(ids))
