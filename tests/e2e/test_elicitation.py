@@ -70,6 +70,7 @@ async def test_an_interrupt_withdraws_the_question(stage: Stage, folder: Path) -
         await until(here.one, "project_state", state="IDLE")
 
 
+@pytest.mark.asyncio(loop_scope="function")  # that of its server and model
 async def test_a_question_outlives_the_server(demo_server: ServerProcess, folder: Path) -> None:
     async with scene(demo_server, folder) as here:
         asked = await ask(here, FORM)
