@@ -1,5 +1,6 @@
 """A restart of the machine or of a container whose PID 1 is the server, with the real CLI: its process is gone."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,11 @@ async def become(here: Scene, *wanted: str) -> None:
     await eventually(is_so, f"{wanted}")
 
 
+def is_stored(folder: Path, message_id: str) -> bool:
+    """Whether a transcript of the CLI below a folder has a message."""
+    return any(message_id in path.read_text() for path in folder.glob("*/.claude/projects/*/*.jsonl"))
+
+
 @pytest.mark.parametrize("boot", ["another", None], ids=["machine", "container"])
 async def test_what_follows_a_reboot_is_a_setting(tmp_path: Path, boot: str | None) -> None:
     async with own_stage(tmp_path) as stage:
@@ -49,9 +55,12 @@ async def test_what_follows_a_reboot_is_a_setting(tmp_path: Path, boot: str | No
             stage.server.env["PA_EXECUTIONS_RESUME_INTERRUPTED"] = setting
             (tmp_path / setting).mkdir()
             async with scene(stage.server, tmp_path / setting) as here:
-                for prompt in (f"first-{setting} demo:bash=touch x", f"second-{setting} demo:text"):
-                    await here.first.execute(here.project_id, prompt)
+                first = await here.first.execute(here.project_id, f"first-{setting} demo:bash=touch x")
+                await here.first.execute(here.project_id, f"second-{setting} demo:text")
                 await until(here.one, "approval_requested")
+                # A prompt that the CLI has not stored yet is given again, and asks again.
+                stored = partial(is_stored, tmp_path, first.execution_id)
+                await eventually(stored, "the transcript has the prompt")
                 await reboot(stage, boot=boot)
                 if setting == "ask":
                     await become(here, "interrupted", "queued")
