@@ -15,8 +15,8 @@ from tests.harness.repository import git, repository
 from tests.harness.tool import require_tool
 from tests.server.room import until
 
-GIT = Git(os.environ)
 OPEN = Confinement()
+GIT = Git(os.environ, OPEN)
 
 
 @pytest.fixture
@@ -92,14 +92,14 @@ async def test_why_there_can_be_none(folder: Path, tmp_path: Path, monkeypatch: 
     git(folder, "init", "--quiet")
     assert await GIT.why_no_worktree(folder) == "The repository has no commit yet."
     assert "not in the working tree" in str(await GIT.why_no_worktree(folder / ".git"))
-    elsewhere = Git({**os.environ, "GIT_DIR": str(folder / ".git")})
+    elsewhere = Git({**os.environ, "GIT_DIR": str(folder / ".git")}, OPEN)
     other = tmp_path / "other"
     other.mkdir()
     assert await elsewhere.why_no_worktree(other) == "The directory is not in a git repository.", (
         "GIT_DIR has no effect"
     )
     monkeypatch.setenv("PATH", "")
-    assert "not installed" in str(await Git(os.environ).why_no_worktree(folder))
+    assert "not installed" in str(await Git(os.environ, OPEN).why_no_worktree(folder))
 
 
 async def test_hooks_and_monitors_of_the_repository_do_not_run(folder: Path, worktrees: Path) -> None:
@@ -116,7 +116,7 @@ async def test_hooks_and_monitors_of_the_repository_do_not_run(folder: Path, wor
 
 
 def of_user(home: Path, confinement: Confinement = OPEN, **filters: str) -> Git:
-    """git of a user who configured these filters, by name; each changes what is checked out."""
+    """git of a user whose configuration has these filters, by name; each changes the files of a checkout."""
     lines = [f'[filter "{name}"]\n\tsmudge = "{command}"\n' for name, command in filters.items()]
     home.mkdir(exist_ok=True)
     (home / ".gitconfig").write_text("".join(lines))
@@ -181,9 +181,17 @@ async def test_a_repository_that_is_not_the_directorys_own(folder: Path, worktre
     (thief / ".git").unlink()
     (thief / ".git").symlink_to(folder / ".git")
     assert "not its own" in str(await GIT.why_no_worktree(thief))
-    git(folder, "config", "core.worktree", str(tmp_path / "linked"))
-    with pytest.raises(ValidationError, match=r"not its own|not in the working tree"):
-        await GIT.add_worktree(folder, worktrees, "w", branch=None, base=None)
+    for elsewhere, reason in ((linked, "not in the working tree"), (tmp_path, "not its own")):
+        git(folder, "config", "core.worktree", str(elsewhere))
+        with pytest.raises(ValidationError, match=reason):
+            await GIT.add_worktree(folder, worktrees, "w", branch=None, base=None)
+
+
+async def test_a_path_with_a_line_break(tmp_path: Path) -> None:
+    folder = tmp_path / "two\nlines"
+    folder.mkdir()
+    repository(folder)
+    assert "line break" in str(await GIT.why_no_worktree(folder))
 
 
 async def test_a_link_in_the_commit_leads_nowhere(folder: Path, worktrees: Path, tmp_path: Path) -> None:
@@ -209,7 +217,10 @@ async def test_submodules_are_pending_work_and_not_entered(folder: Path, worktre
     assert await GIT.pending_work(made) == PendingWork(0, 0)
     root = Path(made.root)
     git(root, "-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init")
-    git(root / "inner", "config", "core.fsmonitor", f"touch {tmp_path}/ran")
+    inner = root / "inner"
+    git(inner, "config", "filter.own.clean", f"touch {tmp_path}/ran; cat")
+    (inner / ".gitattributes").write_text("note.md filter=own\n")
+    (inner / "note.md").write_text("more\n")
     assert await GIT.pending_work(made) == PendingWork(1, 0)
     assert not (tmp_path / "ran").exists()
     await GIT.remove_worktree(made, keep_branch=False)

@@ -68,20 +68,18 @@ class _Repository(NamedTuple):
 
     Attributes:
         top: the working tree.
-        git_dir: what is of this working tree alone; else `common`.
-        common: what all working trees share.
+        git_dir: of a linked working tree, its own data; of the main one `common`.
+        common: the data that all working trees share.
     """
 
     top: Path
     git_dir: Path
     common: Path
 
-    def has(self, directory: Path) -> bool:
-        """Whether this is the repository of a directory, which could name any other one in its `.git`."""
+    def is_own(self) -> bool:
+        """Whether this is the repository of the working tree, which could name any other one in its `.git`."""
         try:
             top, common, git_dir = self.top.resolve(), self.common.resolve(), self.git_dir.resolve()
-            if not directory.resolve().is_relative_to(top):
-                return False
             if any(common.is_relative_to(folder / ".git") for folder in (top, *top.parents)):
                 return True
             # A linked worktree, which its repository knows (gitrepository-layout(5), `worktrees/<id>/gitdir`).
@@ -99,7 +97,7 @@ class Git:
         confinement: that of the agents.
     """
 
-    def __init__(self, environment: Mapping[str, str], confinement: Confinement = Confinement()) -> None:  # noqa: B008
+    def __init__(self, environment: Mapping[str, str], confinement: Confinement) -> None:
         kept = build_environment(environment, {})
         self._environment = {name: value for name, value in kept.items() if not name.startswith("GIT_")} | _VARIABLES
         self._confinement = confinement
@@ -186,12 +184,18 @@ class Git:
             if await self._git(directory, "rev-parse", "--is-inside-work-tree") != "true":
                 return "The directory is not in the working tree of a git repository."
             paths = ("--path-format=absolute", "--show-toplevel", "--git-dir", "--git-common-dir")
-            found = _Repository(*map(Path, (await self._git(directory, "rev-parse", *paths)).split("\n")))
-        except (GitError, TypeError) as error:
+            lines = (await self._git(directory, "rev-parse", *paths)).split("\n")
+        except GitError as error:
             missing = "not a git repository" in str(error)
             return "The directory is not in a git repository." if missing else f"git cannot be used here: {error}."
-        if not await asyncio.to_thread(found.has, directory):
-            return "The directory names a repository that is not its own, or that has another working tree."
+        if len(lines) != len(_Repository._fields):
+            return "The path of the repository contains a line break."
+        found = _Repository(*map(Path, lines))
+        if not await asyncio.to_thread(found.is_own):
+            return (
+                "The directory names a repository that is not its own; "
+                "the repository has to be in the directory or above it."
+            )
         try:
             await self._git(directory, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
         except GitError:
@@ -347,7 +351,7 @@ def _inside(root: Path, top: Path, directory: Path) -> Path:
     inside = root / directory.resolve().relative_to(top.resolve())
     real = inside.resolve()
     if real != inside:
-        raise ValidationError("In this commit the project's directory is a symbolic link.")
+        raise ValidationError("In this commit the project's directory is a symbolic link; choose another base.")
     with contextlib.suppress(OSError):  # the agent's start reports a directory that is missing
         inside.mkdir(parents=True, exist_ok=True)
     return inside

@@ -253,13 +253,13 @@ class TranscriptMark(msgspec.Struct, frozen=True, omit_defaults=True):
         session_id: the session.
         position: the end of the last known record, in bytes.
         digest: of the bytes before it, by which the file is recognised.
-        turn: whose turn goes on there: "interactive" for that of a CLI in a terminal.
+        in_terminal: whether the record before it belongs to a turn of a terminal, which may go on.
     """
 
     session_id: str
     position: int = 0
     digest: str = ""
-    turn: Literal["", "interactive"] = ""
+    in_terminal: bool = False
 
 
 LAST_LINE_CHARACTERS: Final = 120

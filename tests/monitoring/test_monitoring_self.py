@@ -104,7 +104,7 @@ async def test_an_unreachable_dead_mans_switch_is_a_warning_of_its_own(tmp_path:
     environment = {
         **stack_environment(tmp_path),
         "PA_ALERTS_FOR_SCALE": "0",
-        "PA_MONITORING_WATCHDOG_URL": f"http://127.0.0.1:{free_port()}/nobody",
+        "PA_MONITORING_WATCHDOG_URL": f"http://127.0.0.1:{free_port()}/unreachable",
     }
     async with open_webhook() as hook:
         if suite:

@@ -534,7 +534,7 @@ async def test_a_client_that_has_seen_what_is_not_there_renews_the_epoch_once(ro
             assert await replayed(wire, session, {**honest, "epoch": renewed}) == (True, [5, 6])
             for invented in ({"epoch": renewed, "offset": 99}, {**shown, "epoch": renewed}):
                 assert await replayed(wire, session, invented) == (False, [1, 2, 3, 4, 5, 6])
-                assert session.state.record.epoch == renewed, "nobody can do it again and again"
+                assert session.state.record.epoch == renewed, "a client cannot repeat it"
             await room.grow(session, 1)
             assert session.state.record.head == 7
         assert [event.project_id for event in room.seen.of(EpochRenewed)].count(project_id) == 1

@@ -324,9 +324,9 @@ async def test_a_limited_device_answers_a_question_of_an_mcp_server_and_a_viewer
             (guest, {"content": None}, "VALIDATION_FAILED"),
             (guest, {}, None),
         ):
-            told = await wire.ask("approval_respond", {**answer, **more}, project_id=project_id)
-            assert told["data"].get("code") == code, more
-        assert told["data"]["content"] == {"name": "Ada"}
+            reply = await wire.ask("approval_respond", {**answer, **more}, project_id=project_id)
+            assert reply["data"].get("code") == code, more
+        assert reply["data"]["content"] == {"name": "Ada"}
         await guest.ask("agent_kill", project_id=project_id)
 
 
@@ -339,8 +339,8 @@ async def test_a_limited_device_makes_worktrees_of_its_projects_alone(room: Room
     asked = {"worktree": {"branch": "side"}}
     async with wire_of(room, projects=(own_id,)) as guest, wire_of(room, "viewer", view_only=True) as viewer:
         for wire, project_id, code in ((guest, other_id, "PROJECT_NOT_FOUND"), (viewer, own_id, "FORBIDDEN")):
-            told = await wire.ask("conversation_create", asked, project_id=project_id)
-            assert told["data"].get("code") == code
+            reply = await wire.ask("conversation_create", asked, project_id=project_id)
+            assert reply["data"].get("code") == code
         made = (await guest.ask("conversation_create", asked, project_id=own_id))["data"]
         folder = worktrees_folder(room.projects._settings.current)
         assert Path(made["path"]).is_relative_to(folder)

@@ -217,7 +217,7 @@ async def test_prompts_of_the_history_have_their_makers(room: Room) -> None:
 
 
 async def _makers(wire: Wire, project_id: str, session_id: str) -> list[str]:
-    """Who gave the prompts of a session, as its history says, and as a follower is told."""
+    """The devices that gave the prompts of a session, in its history and for a client that follows it."""
     data = {"session_id": session_id}
     page = (await wire.ask("session_history", data, project_id=project_id))["data"]
     found = [one["message"]["by"] for one in page["messages"]]

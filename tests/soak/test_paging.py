@@ -1,5 +1,5 @@
 """Alerts at the default intervals, with the programs of both generations: a killed server pages within two minutes, and
-mixed use of a server on a busy machine pages nobody. SOAK_SECONDS is how long it is used (`make soak`).
+mixed use of a server on a busy machine raises no alert. SOAK_SECONDS is the duration of that use (`make soak`).
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class Watched:
         return f"127.0.0.1:{server.env['PA_METRICS_PORT']}"
 
     def notified(self, alert: str, instance: str) -> bool:
-        """Whether the webhook was told that an alert of a server fires."""
+        """Whether the webhook has received an alert of a server."""
         alerts = [found for body in self.hook.bodies for found in body["alerts"] if found["status"] == "firing"]
         labels = [found["labels"] for found in alerts]
         return any((found["alertname"], found.get("instance")) == (alert, instance) for found in labels)
@@ -106,7 +106,7 @@ async def test_a_killed_server_pages_within_two_minutes(tmp_path: Path, suite: s
             await asyncio.sleep(random.uniform(0, 30))  # noqa: S311 - the phase of scrapes and evaluations
             await server.kill()
             killed = time.monotonic()
-            await eventually(lambda: here.notified("ServiceDown", here.instance(server)), "the webhook is told")
+            await eventually(lambda: here.notified("ServiceDown", here.instance(server)), "the webhook has the alert")
             return time.monotonic() - killed
 
         took = await asyncio.gather(*map(seconds_to_page, here.servers))

@@ -9,7 +9,7 @@ user explains. So it does no harm when the position is older than the end of the
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -24,7 +24,6 @@ from pocket_agent.model import Direction, Milliseconds, TranscriptMark
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.push import PromptData, TerminalTurnsData
 
-Turn = Literal["", "interactive"]
 _decode_prompt: Final = msgspec.json.Decoder(PromptData).decode
 
 
@@ -78,7 +77,7 @@ class TerminalTurns:
                 batch = await self._transcripts.continued(self._directory, record.session_id, *place)
             except (FileOperationError, ValidationError):  # it does not answer, or the CLI has deleted the session
                 return found
-            if mark is None:  # what is there now is history
+            if mark is None:  # the records that exist now are history
                 after = TranscriptMark(record.session_id, batch.end, batch.digest)
                 await self._state.log.write(record={"transcript": after})
             elif await self._store_batch(mark, batch):
@@ -89,10 +88,11 @@ class TerminalTurns:
     async def _store_batch(self, mark: TranscriptMark, batch: Continued) -> bool:
         """Store a batch, and its end with it; returns whether it has records of a terminal."""
         state = self._state
-        drafts, turn = _drafts(mark, batch.lines)
+        drafts, in_terminal = _drafts(mark, batch.lines)
         if batch.replaced:
-            drafts, turn = [entry_draft("terminal_turns", TerminalTurnsData(mark.session_id, lost=True))], ""
-        after = TranscriptMark(mark.session_id, batch.end, batch.digest, turn)
+            drafts = [entry_draft("terminal_turns", TerminalTurnsData(mark.session_id, lost=True))]
+            in_terminal = False
+        after = TranscriptMark(mark.session_id, batch.end, batch.digest, in_terminal)
         if drafts:
             await state.log.write(drafts, record={"transcript": after}, after=state.announce)
         else:
@@ -100,20 +100,20 @@ class TerminalTurns:
         return bool(drafts) and not batch.replaced
 
 
-def _drafts(mark: TranscriptMark, lines: Sequence[Shown]) -> tuple[list[Draft], Turn]:
-    """The entries of the terminals' records among these, and whose turn goes on behind them."""
+def _drafts(mark: TranscriptMark, lines: Sequence[Shown]) -> tuple[list[Draft], bool]:
+    """The entries of the terminals' records among these, and whether the last record is of a terminal."""
     drafts: list[Draft] = []
-    turn: Turn = mark.turn
+    in_terminal = mark.in_terminal
     for line in lines:
-        before = turn
+        before = in_terminal
         if line.written_by:
-            turn = "interactive" if line.written_by == "interactive" else ""
-        if not turn:
+            in_terminal = line.written_by == "interactive"
+        if not in_terminal:
             continue
         if not before:
             drafts.append(entry_draft("terminal_turns", TerminalTurnsData(mark.session_id)))
         drafts.append(_draft(line))
-    return drafts, turn
+    return drafts, in_terminal
 
 
 def _draft(line: Shown) -> Draft:

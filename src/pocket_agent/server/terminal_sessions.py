@@ -211,14 +211,14 @@ class TerminalSessions:
         if not ids:
             return list(lines)
         makers, other = await conversation.makers(session_id, ids)
-        found = []
-        for line in lines:
-            if line.type == "prompt" and line.written_by == "print":
-                prompt = msgspec.json.decode(line.data, type=PromptData)
-                named = replace(prompt, by=makers.get(line.message_id, other))
-                line = replace(line, data=msgspec.json.encode(named))  # noqa: PLW2901 - the same line with its maker
-            found.append(line)
-        return found
+
+        def named(line: Shown) -> Shown:
+            if line.type != "prompt" or line.written_by != "print":
+                return line
+            prompt = msgspec.json.decode(line.data, type=PromptData)
+            return replace(line, data=msgspec.json.encode(replace(prompt, by=makers.get(line.message_id, other))))
+
+        return [named(line) for line in lines]
 
     async def on_session_unfollow(
         self, call: Call, conversation: Conversation, request: requests.SessionUnfollow

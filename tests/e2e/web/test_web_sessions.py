@@ -89,7 +89,7 @@ async def test_a_session_goes_from_the_terminal_to_the_phone_and_back(
             await seen.choose("Older sessions")
             dialog = seen.page.get_by_role("dialog")
             session = dialog.locator(".sessions").get_by_role("listitem")
-            await expect(dialog).to_contain_text("There is none yet", timeout=WAIT_MS)
+            await expect(dialog).to_contain_text("No sessions yet", timeout=WAIT_MS)
             flags = [claude, "--permission-mode=default"]
             async with in_terminal(flags, folder, home, environment) as terminal:
                 await terminal.prompt("demo:text a quince")

@@ -62,7 +62,7 @@ export function SessionsSheet({ project: { id: conversationId }, onClose }: Sess
     <Sheet title="Sessions" onClose={onClose}>
       <Problem text={problem} />
       {sessions === undefined && problem === "" && <div class="spinner" role="status" aria-label="Loading" />}
-      {sessions?.length === 0 && <p class="hint">There is none yet; it begins with the first prompt.</p>}
+      {sessions?.length === 0 && <p class="hint">No sessions yet. The first prompt starts one.</p>}
       <ul class="sessions">
         {sessions?.map((session) => {
           const holder = holderOf(session);
