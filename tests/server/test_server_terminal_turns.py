@@ -3,6 +3,10 @@
 import json
 from typing import Any
 
+import pytest
+
+from pocket_agent.claude.transcripts import Continued, Transcripts
+from pocket_agent.errors import FileOperationError
 from tests.harness.sessions import AT, Machine, answer
 from tests.server.room import Room, Wire, until
 from tests.server.test_server_handlers import CONVERSATION, code, execute, until_type
@@ -152,6 +156,27 @@ async def test_history_of_a_continued_session_is_not_taken_in(room: Room) -> Non
         assert (await until_type(wire, "prompt"))["data"]["prompt"] == "later"
         taken = await wire.ask("session_resume", data, project_id=project_id)
         assert code(taken) == "VALIDATION_FAILED"
+
+
+async def test_turns_right_after_the_begin_of_a_conversation_are_no_history(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    continued, calls = Transcripts.continued, iter(range(1000))
+
+    async def readable_once(*arguments: Any) -> Continued:
+        if next(calls) > 0:
+            raise FileOperationError("The disk does not answer.")
+        return await continued(*arguments)
+
+    machine, project_id = await machine_of(room)
+    path = machine.write(machine.prompt("at the desk", **TERMINAL), answer("one", **TERMINAL))
+    async with room.wire() as wire:
+        with monkeypatch.context() as patch:
+            patch.setattr(Transcripts, "continued", readable_once)
+            begun = await wire.ask("conversation_create", {"session_id": path.stem}, project_id=project_id)
+            machine.append(machine.prompt("later", **TERMINAL))
+        await wire.ask("project_join", {"since": 0}, conversation_id=begun["data"]["conversation_id"])
+        assert (await until_type(wire, "prompt"))["data"]["prompt"] == "later"
 
 
 async def test_history_of_a_copy_is_not_taken_in(room: Room) -> None:
