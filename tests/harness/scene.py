@@ -72,14 +72,22 @@ async def rest(stream: Subscription, execution_id: str) -> list[Frame]:
     """The frames up to the end of an execution that has begun.
 
     The CLI (2.1.330) says after the `result` that it is done with the prompt, and nothing more then; the
-    server tells the new state of the project behind the result. Either may come first.
+    server sends the new state of the project behind the result. Either may come first. A client that joins again gets
+    the present state before the frames that it missed, among them older states.
     """
     missing = {"line", "state"}
+    is_next = False  # another prompt has begun since the last state, which is EXECUTING for that one then
 
     def last(frame: Frame) -> bool:
+        nonlocal is_next
         data = frame.data
-        if frame.type == "project_state" and data["state"] != "EXECUTING":
+        if frame.type == "prompt":
+            is_next = True
+        elif frame.type == "project_state" and data["state"] != "EXECUTING":
             missing.discard("state")
+            is_next = False
+        elif frame.type == "project_state" and not is_next:
+            missing.add("state")
         elif data.get("command_uuid") == execution_id and data["state"] in {"completed", "cancelled"}:
             missing.discard("line")
         return not missing
