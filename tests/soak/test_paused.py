@@ -77,6 +77,10 @@ class Trial:
 
         await eventually(is_over, "all prompts are carried out")
 
+    async def all_given(self) -> bool:
+        """Whether the clients were given the log as it is now: the CLI also writes after the end of an execution."""
+        return self.history.size == len(await stored(self.client, self.project_id))
+
 
 async def steer(trial: Trial) -> None:
     """A prompt for the running turn, and a waiting one that is promoted into it."""
@@ -173,15 +177,15 @@ async def test_each_prompt_is_carried_out_once_and_in_order(
             assert trial.history.faults == []
         await trial.give("demo:text")
         await trial.all_succeed()
-        log = await stored(client, project.id)
-        await eventually(lambda: trial.history.size == len(log), "the clients were given all")
+        await eventually(trial.all_given, "the clients were given all")
         for task in following:
             task.cancel()
         await asyncio.wait(following)
         await stage.server.stop()
-        trial.history.compare_at_end(read_log(database_path(stage.server.data_dir), project.id))
+        log = read_log(database_path(stage.server.data_dir), project.id)
+        trial.history.compare_at_end(log)
     assert trial.history.faults == []
-    order = list(dict.fromkeys(prompts(log, trial.tags)))
+    order = list(dict.fromkeys(prompts(log.lines, trial.tags)))
     assert sorted(order) == sorted(trial.tags.values())
     *_, last = (said(body) for body in stage.model.bodies if order[-1] in said(body))
     kept = [tag for tag in order if tag in last]
