@@ -293,12 +293,12 @@ def _digest(file: _File, position: int) -> str:
     return hashlib.sha256(data).hexdigest()[:16] if data else ""
 
 
-def _continued(file: _File, position: int | None, digest: str, max_line: int, *, running: bool) -> "Continued":
+def _continued(file: _File, position: int | None, digest: str, max_line: int) -> "Continued":
     size = file.status.st_size
     is_same = position is not None and position <= size and _digest(file, position) == digest
     if position is None or not is_same:
         end = next((one.end for one in _lines_before(file.descriptor, size, max_line, [0])), 0)
-        return Continued([], end, _digest(file, end), running=running, replaced=position is not None)
+        return Continued([], end, _digest(file, end), replaced=position is not None)
     framer = LineFramer(max_line, start=position)
     lines: list[Shown] = []
     at = position
@@ -311,7 +311,7 @@ def _continued(file: _File, position: int | None, digest: str, max_line: int, *,
             break
         at += len(data)
         lines += [shown for line in framer.feed(data) if (shown := show(line)) is not None]
-    return Continued(lines, framer.consumed, _digest(file, framer.consumed), more=at < size, running=running)
+    return Continued(lines, framer.consumed, _digest(file, framer.consumed), more=at < size)
 
 
 # ----------------------------------------------------------------------
@@ -415,7 +415,6 @@ class Continued(msgspec.Struct, frozen=True):
         end: the position behind the last complete record.
         digest: of the bytes before `end`.
         more: whether there are more now, in the next batch.
-        running: as of `StoredSession`.
         replaced: whether the file has other bytes before the position, or ends before it; then there are no lines, and
             `end` is that of the file.
     """
@@ -424,7 +423,6 @@ class Continued(msgspec.Struct, frozen=True):
     end: int
     digest: str
     more: bool = False
-    running: bool = False
     replaced: bool = False
 
 
@@ -439,6 +437,10 @@ _MAX_CACHED: Final = 4000
 _BATCH_BYTES: Final = 2 * 2**20
 
 
+_FileState = tuple[int, int, int]
+"""Of a file: its inode, its size, and when it was written, in nanoseconds."""
+
+
 class _Found(NamedTuple):
     written: int
     folder: str
@@ -446,11 +448,17 @@ class _Found(NamedTuple):
     status: os.stat_result
 
 
+class _Known(NamedTuple):
+    """A summary, and the state of the file that it was made of."""
+
+    state: _FileState
+    summary: Summary
+
+
 class _Opened(NamedTuple):
     """A session's file, the name of its folder, and the directory in which it was begun."""
 
     file: _File
-    summary: Summary
     folder: str
     directory: str
 
@@ -466,7 +474,7 @@ class Transcripts:
     def __init__(self, directory: Path, max_line: int) -> None:
         self._directory = directory
         self._max_line = max_line
-        self._summaries: OrderedDict[tuple[int, int, int, int], Summary] = OrderedDict()
+        self._known: OrderedDict[tuple[int, int, str], _Known] = OrderedDict()
         self._jobs: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = SimpleQueue()
         threading.Thread(target=self._work, name="transcripts", daemon=True).start()
 
@@ -501,7 +509,8 @@ class Transcripts:
                     found = self._open(opened, project, session_id)
                 except ValidationError:
                     return None
-                return _transcript(session_id, found.directory, found.summary, found.file.status, self._running())
+                summary = self._summary(found.file, session_id)
+                return _transcript(session_id, found.directory, summary, found.file.status, self._running())
 
         return await self.call(find)
 
@@ -543,7 +552,7 @@ class Transcripts:
         def read() -> Continued:
             with ExitStack() as opened:
                 file = self._open(opened, project, session_id).file
-                return _continued(file, position, digest, self._max_line, running=self.is_running(session_id))
+                return _continued(file, position, digest, self._max_line)
 
         return await self.call(read)
 
@@ -579,14 +588,15 @@ class Transcripts:
         with ExitStack() as opened:
             root = _projects(opened, self._directory)
             files, truncated = self._files(root, places) if root is not None else ([], False)
-            found_mark = hash((frozenset(running), frozenset(_key(found.status) for found in files)))
+            found_mark = hash((frozenset(running), frozenset(_state(found.status) for found in files)))
             if root is None or found_mark == mark:
                 return None if found_mark == mark else Listing([], truncated=False, mark=found_mark)
             for found in sorted(files, reverse=True):
                 if len(sessions) >= limit or read >= _MAX_READ:
                     truncated = True
                     break
-                summary = self._summaries.get(_key(found.status))
+                known = self._known.get(_identity(found.status, found.session_id))
+                summary = known.summary if known is not None and known.state == _state(found.status) else None
                 if summary is None:
                     read += 1
                     summary = self._summary_of(root, found)
@@ -622,17 +632,19 @@ class Transcripts:
             try:
                 folder = os.open(found.folder, _FOLDER | os.O_NOFOLLOW, dir_fd=root)
                 opened.callback(os.close, folder)
-                return self._summary(_open_file(opened, folder, found.session_id))
+                return self._summary(_open_file(opened, folder, found.session_id), found.session_id)
             except (OSError, FileOperationError):
                 return None
 
-    def _summary(self, file: _File) -> Summary:
-        key = _key(file.status)
-        known = self._summaries.pop(key, None) or _summary_of(file)
-        self._summaries[key] = known
-        if len(self._summaries) > _MAX_CACHED:
-            self._summaries.popitem(last=False)
-        return known
+    def _summary(self, file: _File, session_id: str) -> Summary:
+        key, state = _identity(file.status, session_id), _state(file.status)
+        known = self._known.pop(key, None)
+        if known is None or known.state != state:
+            known = _Known(state, _summary_of(file))
+        self._known[key] = known
+        if len(self._known) > _MAX_CACHED:
+            self._known.popitem(last=False)
+        return known.summary
 
     def _open(self, opened: ExitStack, project: str, session_id: str) -> _Opened:
         """A session of a directory."""
@@ -643,10 +655,14 @@ class Transcripts:
                 file = _open_file(opened, folder, session_id)
             except FileNotFoundError:
                 continue
-            summary = self._summary(file)
-            directory = _directory(summary, places)
+            known = self._known.get(_identity(file.status, session_id))
+            # Where a session was begun stays the same while its file grows.
+            if known is not None and known.summary.directory is not None:
+                directory = _directory(known.summary, places)
+            else:
+                directory = _directory(self._summary(file, session_id), places)
             if directory is not None:
-                return _Opened(file, summary, name, directory)
+                return _Opened(file, name, directory)
         raise ValidationError("The CLI keeps no such session of this project.")
 
     def read_growth(self, folder: str, session_id: str, epoch: str, framer: LineFramer) -> list[Shown] | None:
@@ -813,8 +829,13 @@ def _opened(opened: ExitStack, folder: int, name: str) -> _File:
     return _File(descriptor, status)
 
 
-def _key(status: os.stat_result) -> tuple[int, int, int, int]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+def _identity(status: os.stat_result, session_id: str) -> tuple[int, int, str]:
+    """Identifies a session's file; another session may get the inode of a deleted one."""
+    return status.st_dev, status.st_ino, session_id
+
+
+def _state(status: os.stat_result) -> _FileState:
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _is_folder_of(name: str, prefix: str) -> bool:

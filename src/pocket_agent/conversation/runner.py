@@ -237,11 +237,10 @@ class Runner:
         Raises:
             FileOperationError: it could not be stored.
         """
-        found = await self._terminal.take_in()
-        if found is None or not self._agent.alive or self._state.is_engaged:
+        if not await self._terminal.take_in() or not self._agent.alive or self._state.is_engaged:
             return False
         await self.close_process()
-        return found.running
+        return await self._terminal.is_open()
 
     async def inspect(self) -> Inspection:
         """The claims of the project's directory, compared with the accepted ones. Reads the disk, in a thread.

@@ -9,6 +9,7 @@ user explains. So it does no harm when the position is older than the end of the
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -56,8 +57,16 @@ class TerminalTurns:
         """Whether it is not known how much of the session's file is history, as of a copy of another session."""
         return self._state.record.session_id is not None and self._state.record.transcript is None
 
-    async def take_in(self) -> Continued | None:
-        """Store the records of terminals that are not in the log yet; None when there are none.
+    async def is_open(self) -> bool:
+        """Whether a terminal has the session open; not if that cannot be read."""
+        if self._transcripts is None:
+            return False
+        with suppress(FileOperationError):
+            return self._state.record.session_id in await self._transcripts.running()
+        return False
+
+    async def take_in(self) -> bool:
+        """Store the records of terminals that are not in the log yet; returns whether there were any.
 
         A directory that cannot be read has none.
 
@@ -66,8 +75,8 @@ class TerminalTurns:
         """
         record = self._state.record
         if self._transcripts is None or record.session_id is None or record.fork:
-            return None
-        found: Continued | None = None
+            return False
+        found = False
         while True:
             mark = self._state.record.transcript
             if mark is not None and mark.session_id != record.session_id:
@@ -81,7 +90,7 @@ class TerminalTurns:
                 after = TranscriptMark(record.session_id, batch.end, batch.digest)
                 await self._state.log.write(record={"transcript": after})
             elif await self._store_batch(mark, batch):
-                found = batch
+                found = True
             if not batch.more:
                 return found
 

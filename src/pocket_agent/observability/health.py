@@ -336,13 +336,6 @@ async def in_thread(work: Callable[[], Result], name: str) -> Result:
     """
     done: Future[Result] = Future()
     done.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            done.set_result(work())
-        except Exception as error:  # noqa: BLE001 - raised in the coroutine that waits
-            done.set_exception(error)
-
     idle = _IDLE_THREADS.setdefault(name, [])
     if idle:
         jobs = idle.pop()
@@ -352,8 +345,19 @@ async def in_thread(work: Callable[[], Result], name: str) -> Result:
         def loop() -> None:
             while True:
                 jobs.get()()
-                idle.append(jobs)
 
         threading.Thread(target=loop, name=name, daemon=True).start()
+
+    def run() -> None:
+        # The thread is idle again before its caller knows that it is done, and may call again.
+        try:
+            result = work()
+        except Exception as error:  # noqa: BLE001 - raised in the coroutine that waits
+            idle.append(jobs)
+            done.set_exception(error)
+        else:
+            idle.append(jobs)
+            done.set_result(result)
+
     jobs.put(run)
     return await asyncio.wrap_future(done)
