@@ -448,7 +448,7 @@ class _Found(NamedTuple):
     status: os.stat_result
 
 
-class _Known(NamedTuple):
+class _Summarized(NamedTuple):
     """A summary, and the state of the file that it was made of."""
 
     state: _FileState
@@ -474,7 +474,7 @@ class Transcripts:
     def __init__(self, directory: Path, max_line: int) -> None:
         self._directory = directory
         self._max_line = max_line
-        self._known: OrderedDict[tuple[int, int, str], _Known] = OrderedDict()
+        self._summaries: OrderedDict[tuple[int, int, str], _Summarized] = OrderedDict()
         self._jobs: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = SimpleQueue()
         threading.Thread(target=self._work, name="transcripts", daemon=True).start()
 
@@ -595,7 +595,7 @@ class Transcripts:
                 if len(sessions) >= limit or read >= _MAX_READ:
                     truncated = True
                     break
-                known = self._known.get(_identity(found.status, found.session_id))
+                known = self._summaries.get(_identity(found.status, found.session_id))
                 summary = known.summary if known is not None and known.state == _state(found.status) else None
                 if summary is None:
                     read += 1
@@ -638,12 +638,12 @@ class Transcripts:
 
     def _summary(self, file: _File, session_id: str) -> Summary:
         key, state = _identity(file.status, session_id), _state(file.status)
-        known = self._known.pop(key, None)
+        known = self._summaries.pop(key, None)
         if known is None or known.state != state:
-            known = _Known(state, _summary_of(file))
-        self._known[key] = known
-        if len(self._known) > _MAX_CACHED:
-            self._known.popitem(last=False)
+            known = _Summarized(state, _summary_of(file))
+        self._summaries[key] = known
+        if len(self._summaries) > _MAX_CACHED:
+            self._summaries.popitem(last=False)
         return known.summary
 
     def _open(self, opened: ExitStack, project: str, session_id: str) -> _Opened:
@@ -655,7 +655,7 @@ class Transcripts:
                 file = _open_file(opened, folder, session_id)
             except FileNotFoundError:
                 continue
-            known = self._known.get(_identity(file.status, session_id))
+            known = self._summaries.get(_identity(file.status, session_id))
             # Where a session was begun stays the same while its file grows.
             if known is not None and known.summary.directory is not None:
                 directory = _directory(known.summary, places)
