@@ -75,6 +75,7 @@ async def test_a_session_is_listed_with_what_its_beginning_and_end_say(
         machine.prompt("first\nthing " + "x" * 500),
         answer("one"),
         machine.prompt("from a tool", isMeta=True),
+        machine.prompt("[Request interrupted by user for tool use]"),
         machine.prompt("second"),
         {"type": "attachment", "attachment": {"type": "queued_command", "prompt": "third"}, "timestamp": AT},
     )
@@ -129,6 +130,11 @@ async def test_worktrees_count_when_both_sides_say_so(transcripts: Transcripts, 
     machine.write(machine.prompt("in a tree", tree), directory=tree)
     machine.write(machine.prompt("elsewhere", forged), number=2, directory=forged)
     assert [one.directory for one in await listed(transcripts, machine)] == [str(tree)]
+
+
+async def test_an_interruption_is_no_prompt(transcripts: Transcripts, machine: Machine) -> None:
+    machine.write(machine.prompt("begin"), machine.prompt("[Request interrupted by user]"))
+    assert [one.type for one in await whole(transcripts, machine)] == ["prompt", "agent_message"]
 
 
 async def test_turns_of_a_large_session_are_an_estimate(

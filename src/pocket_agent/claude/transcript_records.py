@@ -64,7 +64,7 @@ class _TranscriptRecord(msgspec.Struct, frozen=True, rename="camel"):
         if self.type != "user" or self.message is None or (self.origin is not None and self.origin.kind != "human"):
             return None
         text = _text(self.message.content)
-        return text if text and not text.startswith(_NO_PROMPTS) else None
+        return text if text and not text.startswith((*_NO_PROMPTS, _INTERRUPTED)) else None
 
     @property
     def command(self) -> str | None:
@@ -91,6 +91,8 @@ class _TranscriptRecord(msgspec.Struct, frozen=True, rename="camel"):
 
 _NO_PROMPTS: Final = ("<local-command-", "<command-", "<system-reminder>", "<task-notification>", "<bash-")
 """Beginnings of what the CLI writes as a user's message for its own commands."""
+_INTERRUPTED: Final = "[Request interrupted by user"
+"""What the CLI writes as a user's message behind an interrupted turn; clients show it as a notice."""
 _COMMAND: Final = re.compile(r"<command-name>(/[^<]{1,200})</command-name>")
 _ARGUMENTS: Final = re.compile(r"<command-args>([^<]*)</command-args>")
 
