@@ -116,7 +116,7 @@ def yaml_file(path: str, value: object) -> RenderedFile:
     return with_origin(path, f"{head}\n{body}")
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     """Writes multi-line texts as blocks, and repeats values instead of using anchors, so that users can read it."""
 
     def ignore_aliases(self, data: object) -> bool:
