@@ -214,6 +214,14 @@ def process_name(pid: int) -> str | None:
     return f"{''.join(char if char.isprintable() else '?' for char in name)} (process {pid})"
 
 
+def has_argument(pid: int, argument: str) -> bool:
+    """Whether a process was started with an argument; not if it has ended, or if that cannot be read."""
+    try:
+        return argument in psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return False
+
+
 def is_stopped(pid: int) -> bool:
     """Whether a process is stopped, as by SIGSTOP: its listeners accept connections, which are not answered."""
     try:

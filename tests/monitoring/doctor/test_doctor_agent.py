@@ -1,6 +1,9 @@
 """pocket_agent.monitoring.doctor.agent: a CLI that is missing, old or hangs, and one that nobody is logged in to."""
 
+import asyncio
 import os
+import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
@@ -15,10 +18,16 @@ from tests.harness.server import write_standin
 
 
 async def look(
-    binary: Path | None, home: Path, *candidates: Path, demo: bool = False, path: str = "", **further: str
+    binary: Path | None,
+    home: Path,
+    *candidates: Path,
+    demo: bool = False,
+    path: str = "",
+    data: Path = Path("/data"),
+    **further: str,
 ) -> Findings:
     """What is found of a CLI."""
-    flags = {"data.dir": "/data", "claude.binary": binary, "demo": demo or None}
+    flags = {"data.dir": data, "claude.binary": binary, "demo": demo or None}
     environment = {"HOME": str(home), "PATH": path, **further}
     loaded = load_settings(config=None, environ={"HOME": "/"}, flags=flags)
     return Findings(await check_agent(Context(loaded, environment, candidates)))
@@ -102,3 +111,22 @@ async def test_the_real_one_with_a_key(tmp_path: Path) -> None:
 async def test_the_demo_needs_no_login(tmp_path: Path) -> None:
     findings = await look(require_claude(), tmp_path, demo=True, path=os.environ["PATH"])
     assert [finding.name for finding in findings] == ["claude", "confinement"]
+
+
+@pytest.mark.parametrize(("argument", "warned"), [("--demo", False), ("--no-tls", True)])
+async def test_a_server_that_was_started_as_a_demo_needs_no_login(tmp_path: Path, argument: str, warned: bool) -> None:
+    """The settings that doctor reads do not have the flags of `serve`."""
+    holder = (
+        "import os, sys; lock = open(sys.argv[1], 'w'); print(os.getpid(), file=lock, flush=True); print(); input()"
+    )
+    lock = tmp_path / "pocket-agent.db.lock"
+    command = [sys.executable, "-u", "-c", holder, str(lock), argument]
+    server = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+    assert server.stdout is not None
+    try:
+        await server.stdout.readline()
+        findings = await look(require_claude(), tmp_path, path=os.environ["PATH"], data=tmp_path)
+    finally:
+        server.kill()
+        await server.wait()
+    assert ("claude login" in {finding.name for finding in findings}) == warned

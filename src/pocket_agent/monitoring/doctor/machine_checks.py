@@ -32,10 +32,10 @@ from pocket_agent.monitoring.doctor.result import (
     skipped,
     warning,
 )
-from pocket_agent.monitoring.targets import Target
+from pocket_agent.monitoring.targets import Target, has_argument
 from pocket_agent.policy import examine_confinement
 from pocket_agent.settings import LoggingSettings, Settings, format_size
-from pocket_agent.storage.database import database_path
+from pocket_agent.storage.database import database_path, lock_owner
 from pocket_agent.storage.maintenance import inspect, read_space
 
 # --- the CLI
@@ -54,10 +54,17 @@ async def check_agent(context: Context) -> list[Result]:
     shown = f"{found.path}, version {found.version or 'unknown'}"
     holes = "; ".join(f"{advisory.id} ({advisory.cve}): {advisory.what}" for advisory in found.advisories)
     results = [warning(name, f"{shown}: {holes}", found.vulnerability) if holes else ok(name, shown)]
-    if not context.settings.demo and await is_logged_in(found.path, environment) is False:
+    is_demo = context.settings.demo or await asyncio.to_thread(_serves_demo, context)
+    if not is_demo and await is_logged_in(found.path, environment) is False:
         fix = "Run `claude` as the server's user and log in, or set ANTHROPIC_API_KEY; `serve --demo` needs neither."
         results.append(warning("claude login", "no user is logged in, so executions will fail", fix))
     return [*results, await _confinement(context)]
+
+
+def _serves_demo(context: Context) -> bool:
+    """Whether the server that has the data directory was started with `--demo`, which doctor's settings do not have."""
+    owner = lock_owner(database_path(context.settings.data.dir))
+    return owner is not None and has_argument(owner, "--demo")
 
 
 async def _confinement(context: Context) -> Result:
