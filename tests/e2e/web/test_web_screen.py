@@ -1,7 +1,6 @@
 """Every screen, at each size and in both themes: usable by everybody, by keyboard and by touch."""
 
 import contextlib
-import itertools
 import json
 from pathlib import Path
 
@@ -148,14 +147,13 @@ async def test_what_an_agent_asks_for_is_sound_on_pages_that_are_opened_first(
         screen(browser, stage.server, size=DESKTOP) as desktop,
     ):
         project = await client.create_project(str(folder))
-        shown = itertools.cycle((phone, desktop))
         for prompt in ("demo:ask", "demo:edit=note.md", "demo:bash=touch asked.txt"):
             await client.execute(project.id, prompt)
-            for page in ("", "dashboard", "settings"):  # three pages and two sizes: each prompt and each page has both
-                seen = next(shown)
-                await seen.go(f"/{page}")
-                await expect(seen.dock.get_by_role("button", name="Deny")).to_be_enabled(timeout=WAIT_MS)
-                await is_sound(seen)
+            for seen in (phone, desktop):
+                for page in ("", "dashboard", "settings"):
+                    await seen.go(f"/{page}")
+                    await expect(seen.dock.get_by_role("button", name="Deny")).to_be_enabled(timeout=WAIT_MS)
+                    await is_sound(seen)
             await client.interrupt(project.id)
             await expect(desktop.dock).to_be_hidden(timeout=WAIT_MS)
         with contextlib.suppress(ProcessNotFoundError):  # the last turn may be over
