@@ -116,6 +116,24 @@ async def test_only_sessions_of_the_project_are_listed_the_last_written_first(
         await transcripts.page(str(machine.project), name_of(2), None, limit=1, max_bytes=1000)
 
 
+async def test_a_file_that_grows_is_not_summarized_again(
+    transcripts: Transcripts, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = machine.write(machine.prompt("first"), machine.prompt("second"))
+    project = str(machine.project)
+    begin = await transcripts.continued(project, name_of(1), None, "")
+    with monkeypatch.context() as patch:
+        patch.delattr(module, "_summary_of")
+        with path.open("a") as file:
+            file.write(json.dumps(machine.prompt("third")) + "\n")
+        found = await transcripts.continued(project, name_of(1), begin.end, begin.digest)
+        assert [json.loads(line.data)["prompt"] for line in found.lines] == ["third"]
+    # A shorter one is another file in its place.
+    path.write_text(json.dumps(machine.prompt("x", machine.project.with_name("project-x"))) + "\n")
+    with pytest.raises(ValidationError, match="no such session"):
+        await transcripts.continued(project, name_of(1), begin.end, begin.digest)
+
+
 async def test_worktrees_count_when_both_sides_say_so(transcripts: Transcripts, machine: Machine) -> None:
     git = ["git", "-C", str(machine.project), "-c", "user.name=x", "-c", "user.email=x@example.com"]
     tree, forged = machine.project.with_name("tree"), machine.project.with_name("forged")

@@ -84,13 +84,14 @@ class Watched:
     async def firing(self) -> set[tuple[str, str]]:
         """The alerts that have fired up to now, each with the name of the server that it is about, or its instance.
 
-        Those on the machine itself are left out, which are true of the one that the test runs on.
+        The clock of the machine that the test runs on may really not be synchronised.
         """
         names = {self.instance(name): name for name in self.servers}
-        fired = await self.stack.prometheus.values(
-            'count_over_time(ALERTS{alertstate="firing", job!="node"}[1h])', "alertname", "instance"
-        )
-        return {(alert, names.get(instance, instance)) for alert, instance in fired}
+        ask = self.stack.prometheus.values
+        fired = await ask('count_over_time(ALERTS{alertstate="firing"}[1h])', "alertname", "instance")
+        unsynchronised = await ask("node_timex_sync_status == 0", "instance")
+        true = {("ClockNotSynchronised", instance) for (instance,) in unsynchronised}
+        return {(alert, names.get(instance, instance)) for alert, instance in fired if (alert, instance) not in true}
 
 
 def environments(folder: Path, receivers: Receivers) -> dict[str, dict[str, str]]:

@@ -78,12 +78,12 @@ async def becomes(server: ServerProcess, check: str, status: str, message: str =
     assert (found.status == 200) == (found.health["status"] == "healthy")
     async with server.client() as client:
 
-        async def is_told() -> bool:
-            told = (await client.health()).checks[check]
-            assert told.status == status
-            return message in (told.message or "")  # a figure that /health leaves out may still change
+        async def says_so() -> bool:
+            reply = (await client.health()).checks[check]
+            assert reply.status == status
+            return message in (reply.message or "")  # a figure that /health leaves out may still change
 
-        await eventually(is_told, f"{check} says to clients: {message}")
+        await eventually(says_so, f"clients get for {check}: {message}")
     return found
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from pocket_agent.claude.process_tree import read_row
@@ -19,14 +20,16 @@ async def machine_of(room: Room) -> tuple[Machine, str]:
     return Machine(room.folder / ".claude", room.folder / "project"), session.state.record.id
 
 
-def run_in_terminal(machine: Machine, number: int = 1) -> None:
-    """Have this process appear as a CLI that has a session open."""
+def run_in_terminal(machine: Machine, session_id: str = name_of(1)) -> Path:
+    """Have this process appear as a CLI that has a session open; returns the record of it."""
     row = read_row(os.getpid())
     assert row is not None
     folder = machine.configuration / "sessions"
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"pid": row.pid, "sessionId": name_of(number), "procStart": row.start_time}
-    (folder / f"{row.pid}.json").write_text(json.dumps(record))
+    record = {"pid": row.pid, "sessionId": session_id, "procStart": row.start_time}
+    path = folder / f"{row.pid}.json"
+    path.write_text(json.dumps(record))
+    return path
 
 
 async def sessions(wire: Wire, project_id: str) -> list[dict[str, Any]]:
@@ -153,7 +156,7 @@ async def test_what_is_followed_is_bounded_and_ends(room: Room) -> None:
 async def test_a_session_of_a_terminal_is_resumed_unless_it_is_open(room: Room) -> None:
     machine, project_id = await machine_of(room)
     machine.write(machine.prompt("at the desk"), number=2)
-    run_in_terminal(machine, 2)
+    run_in_terminal(machine, name_of(2))
     data = {"session_id": name_of(2)}
     async with room.wire() as wire:
         refused = await wire.ask("session_resume", data, project_id=project_id)
@@ -174,7 +177,7 @@ async def test_a_session_of_a_terminal_is_resumed_unless_it_is_open(room: Room) 
 async def test_a_conversation_continues_a_session_of_a_terminal(room: Room) -> None:
     machine, project_id = await machine_of(room)
     machine.write(machine.prompt("at the desk"), number=2)
-    run_in_terminal(machine, 2)
+    run_in_terminal(machine, name_of(2))
     data = {"session_id": name_of(2)}
     async with room.wire() as wire:
         assert code(await wire.ask("conversation_create", data, project_id=project_id)) == "PROCESS_ACTIVE"

@@ -10,7 +10,7 @@ from pocket_agent.errors import FileOperationError
 from tests.harness.sessions import AT, Machine, answer
 from tests.server.room import Room, Wire, until
 from tests.server.test_server_handlers import CONVERSATION, code, execute, until_type
-from tests.server.test_server_terminal import machine_of
+from tests.server.test_server_terminal import machine_of, run_in_terminal
 
 TERMINAL: dict[str, Any] = {"entrypoint": "cli"}
 PRINT: dict[str, Any] = {"entrypoint": "sdk-cli"}
@@ -106,6 +106,18 @@ async def test_an_idle_agent_that_lacks_turns_of_a_terminal_is_replaced(room: Ro
         assert before.id != after.id
         expected = [*OWN, "terminal", "terminal: by hand", "answer to by hand", "test: again", "again"]
         assert await log_of(wire, desk.project_id) == expected
+
+
+async def test_a_terminal_that_goes_on_working_is_not_mixed_with_an_agent(room: Room) -> None:
+    async with room.wire() as wire:
+        desk = await desk_of(room, wire)
+        desk.turn("by hand")
+        record = run_in_terminal(desk.machine, CONVERSATION)
+        refused = await execute(wire, room.projects.get(desk.project_id), "again")
+        assert code(refused) == "PROCESS_ACTIVE"
+        assert "end the CLI there first" in refused["data"]["message"]
+        record.unlink()
+        assert (await execute(wire, room.projects.get(desk.project_id), "again"))["type"] == "execute"
 
 
 async def test_only_turns_of_terminals_are_taken_in(room: Room) -> None:

@@ -437,10 +437,6 @@ _MAX_CACHED: Final = 4000
 _BATCH_BYTES: Final = 2 * 2**20
 
 
-_FileState = tuple[int, int, int]
-"""Of a file: its inode, its size, and when it was written, in nanoseconds."""
-
-
 class _Found(NamedTuple):
     written: int
     folder: str
@@ -449,10 +445,19 @@ class _Found(NamedTuple):
 
 
 class _Summarized(NamedTuple):
-    """A summary, and the state of the file that it was made of."""
+    """A summary, and the size and the time of writing (in nanoseconds) of the file that it was made of."""
 
-    state: _FileState
+    size: int
+    written: int
     summary: Summary
+
+    def is_of(self, status: os.stat_result) -> bool:
+        """Whether the file is unchanged."""
+        return (self.size, self.written) == (status.st_size, status.st_mtime_ns)
+
+    def has_directory(self, status: os.stat_result) -> bool:
+        """Whether it has the directory of the file, which stays the same while the file grows."""
+        return self.summary.directory is not None and self.size <= status.st_size
 
 
 class _Opened(NamedTuple):
@@ -588,7 +593,7 @@ class Transcripts:
         with ExitStack() as opened:
             root = _projects(opened, self._directory)
             files, truncated = self._files(root, places) if root is not None else ([], False)
-            found_mark = hash((frozenset(running), frozenset(_state(found.status) for found in files)))
+            found_mark = hash((frozenset(running), frozenset(map(_state, files))))
             if root is None or found_mark == mark:
                 return None if found_mark == mark else Listing([], truncated=False, mark=found_mark)
             for found in sorted(files, reverse=True):
@@ -596,7 +601,7 @@ class Transcripts:
                     truncated = True
                     break
                 known = self._summaries.get(_identity(found.status, found.session_id))
-                summary = known.summary if known is not None and known.state == _state(found.status) else None
+                summary = known.summary if known is not None and known.is_of(found.status) else None
                 if summary is None:
                     read += 1
                     summary = self._summary_of(root, found)
@@ -637,10 +642,10 @@ class Transcripts:
                 return None
 
     def _summary(self, file: _File, session_id: str) -> Summary:
-        key, state = _identity(file.status, session_id), _state(file.status)
+        key = _identity(file.status, session_id)
         known = self._summaries.pop(key, None)
-        if known is None or known.state != state:
-            known = _Summarized(state, _summary_of(file))
+        if known is None or not known.is_of(file.status):
+            known = _Summarized(file.status.st_size, file.status.st_mtime_ns, _summary_of(file))
         self._summaries[key] = known
         if len(self._summaries) > _MAX_CACHED:
             self._summaries.popitem(last=False)
@@ -656,11 +661,11 @@ class Transcripts:
             except FileNotFoundError:
                 continue
             known = self._summaries.get(_identity(file.status, session_id))
-            # Where a session was begun stays the same while its file grows.
-            if known is not None and known.summary.directory is not None:
-                directory = _directory(known.summary, places)
+            if known is not None and known.has_directory(file.status):
+                summary = known.summary
             else:
-                directory = _directory(self._summary(file, session_id), places)
+                summary = self._summary(file, session_id)
+            directory = _directory(summary, places)
             if directory is not None:
                 return _Opened(file, name, directory)
         raise ValidationError("The CLI keeps no such session of this project.")
@@ -834,8 +839,8 @@ def _identity(status: os.stat_result, session_id: str) -> tuple[int, int, str]:
     return status.st_dev, status.st_ino, session_id
 
 
-def _state(status: os.stat_result) -> _FileState:
-    return status.st_ino, status.st_size, status.st_mtime_ns
+def _state(found: _Found) -> tuple[int, int, int]:
+    return found.status.st_ino, found.status.st_size, found.status.st_mtime_ns
 
 
 def _is_folder_of(name: str, prefix: str) -> bool:

@@ -18,7 +18,7 @@ import yaml
 
 _PLACEHOLDER: Final = re.compile(r"\$\{([a-z][a-z0-9_]*)\}")
 _ORIGIN: Final = "Written by `pocket-agent monitoring render`; change the server's settings and render again."
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+YAML_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Values = Mapping[str, Any]
 
@@ -39,7 +39,7 @@ def template(path: str) -> Traversable:
 @cache
 def load_all(path: str) -> tuple[Any, ...]:
     """The documents of a YAML template with its placeholders. They are shared: do not change them."""
-    return tuple(yaml.load_all(template(path).read_text("utf-8"), _LOADER))
+    return tuple(yaml.load_all(template(path).read_text("utf-8"), YAML_LOADER))
 
 
 def load(path: str) -> Any:
@@ -116,6 +116,7 @@ def yaml_file(path: str, value: object) -> RenderedFile:
     return with_origin(path, f"{head}\n{body}")
 
 
+# PyYAML has the class of libyaml only if it was built with it, so the base is not known to mypy.
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     """Writes multi-line texts as blocks, and repeats values instead of using anchors, so that users can read it."""
 

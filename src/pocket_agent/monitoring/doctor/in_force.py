@@ -41,6 +41,7 @@ from pocket_agent.monitoring.doctor.probes import (
     read_samples,
 )
 from pocket_agent.monitoring.doctor.result import Context, Result, failed, ok, printable, skipped, warning
+from pocket_agent.monitoring.files import YAML_LOADER
 from pocket_agent.monitoring.render import WatchedServer, render_stack
 from pocket_agent.monitoring.targets import SERVER_JOB, port_holder
 from pocket_agent.settings import Settings, format_duration, parse_duration
@@ -48,7 +49,6 @@ from pocket_agent.settings import Settings, format_duration, parse_duration
 RENDER: Final = "Render the configuration again (pocket-agent monitoring render DIR), put it in place and reload {}."
 _MOST: Final = 12
 """How many differences of a program get a result of their own."""
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Lists(msgspec.Struct, forbid_unknown_fields=True):
@@ -62,7 +62,7 @@ class _Lists(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def _grammars() -> dict[str, Grammar]:
-    data = yaml.load(files(__package__).joinpath("grammars.yml").read_text("utf-8"), _LOADER)  # noqa: S506 - a safe loader
+    data = yaml.load(files(__package__).joinpath("grammars.yml").read_text("utf-8"), YAML_LOADER)  # noqa: S506 - a safe loader
     sections = msgspec.convert(data, dict[str, _Lists])
     return {name: Grammar(**msgspec.structs.asdict(section)) for name, section in sections.items()}
 
@@ -82,7 +82,7 @@ def render_expected(settings: Settings) -> dict[str, str]:
 def _parse(text: str) -> dict[str, Any]:
     """A YAML file; empty when it is not a mapping."""
     try:
-        tree = yaml.load(text, _LOADER)  # noqa: S506 - a safe loader
+        tree = yaml.load(text, YAML_LOADER)  # noqa: S506 - a safe loader
     except yaml.YAMLError:
         return {}
     return tree if isinstance(tree, dict) else {}
