@@ -21,6 +21,7 @@ import psutil
 from pocket_agent.claude.process import boot_id, kill_leftovers
 from pocket_agent.cli.device import make_device
 from pocket_agent.client import Client
+from pocket_agent.monitoring.targets import FIXED_PORTS
 from pocket_agent.settings import load_settings
 from pocket_agent.storage import connection_beside
 from pocket_agent.storage.database import database_path
@@ -31,8 +32,9 @@ from tests.harness.forkserver import ForkedProcess, fork_server
 STANDIN = Path(__file__).with_name("standin.py")
 
 
-_PORTS: Final = range(10_000, 32_768)
-"""Below the ports that Linux gives to outgoing connections and to port 0 (ip_local_port_range, ip(7))."""
+_PORTS: Final = sorted(set(range(10_000, 32_768)).difference(port for _, port in FIXED_PORTS.values()))
+"""Below the ports that Linux gives to outgoing connections and to port 0 (ip_local_port_range, ip(7)), and none that a
+monitoring stack has for itself."""
 _IMPORTS: Final = {"PA_TRACES_ENABLED": "pocket_agent.observability.span_export"}
 """What a server imports slowly when a setting is on."""
 _RESERVED: Final[list[int]] = []
