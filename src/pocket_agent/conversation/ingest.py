@@ -593,7 +593,8 @@ class Intake:
         The other arguments are those of `_end`.
         """
         execution, used = self._stopped(used, gone=gone)
-        self.plan.paused = replace(execution, status=status, paused_for=hold.reason, paused_at=self._at)
+        paused = replace(execution, status=status, paused_for=hold.reason, paused_at=self._at)
+        self.plan.paused = replace(paused, waited_ms=self._idle_ms(execution, gone=gone))
         self.plan.spent += spending(self._state.record, used, self._at, ended=None)
         state = ProjectState.IDLE if self.plan.next is None else ProjectState.EXECUTING
         self.plan.record.update(state=state, queue_hold=hold if held else None)
@@ -601,6 +602,20 @@ class Intake:
         at = timestamp(until) if until is not None else None
         data = ExecutionPausedData(execution.id, hold.reason, message, at)
         self.plan.drafts.append(entry_draft("execution_paused", data))
+
+    def _idle_ms(self, execution: Execution, *, gone: bool) -> int:
+        """The part of the wall time since the start of an execution in which it did not work.
+
+        A paused execution continues by the wall clock (see `Runner._started`), which may have been set since its start.
+        The time after the last entry of a process that is gone may be that of a machine that was off.
+        """
+        waited = execution.waited_ms
+        if execution.started_at is None or execution.started_tick is None:
+            return waited
+        worked = self._tick - execution.started_tick - waited
+        if gone:
+            worked = min(worked, max(0, self._state.record.last_active - execution.started_at - waited))
+        return max(waited, self._at - execution.started_at - worked)
 
 
 def _ends(result: CliMessage, execution: Execution) -> bool:
