@@ -431,6 +431,9 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
         blocked: why a hook blocked the prompt of this turn.
         refused_until: the reset of the usage limit that refused a request of this turn.
         permission_mode: the mode of the process; None until it is known.
+        told_model: the model that the server last set in the process; None for the CLI's default, "" when the process
+            has not answered.
+        told_mode: the permission mode that the server last set, as `told_model`, or that the CLI has chosen since.
     """
 
     tasks: tuple[BackgroundTask, ...] = ()
@@ -439,6 +442,8 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     blocked: str | None = None
     permission_mode: str | None = None
     refused_until: Milliseconds | None = None
+    told_model: str | None = None
+    told_mode: str | None = None
 
     @property
     def is_agent_working(self) -> bool:

@@ -567,18 +567,19 @@ def test_a_change_of_the_permission_mode_that_nobody_asked_for_is_the_projects()
         state = State(
             log_of(sample.project(permission_mode="plan")),
             current=sample.execution(),
-            account=doing(permission_mode="plan"),
+            account=doing(permission_mode="plan", told_mode=told),
         )
-        return Intake(state, told_mode=told, may_choose=lambda mode: mode != "bypassPermissions")
+        return Intake(state, may_choose=lambda mode: mode != "bypassPermissions")
 
     changed = {"plan": "acceptEdits", "acceptEdits": None}
     for told, stored in changed.items():
         plan = present(told).take([Line(system("status", permissionMode="acceptEdits"), 1)])
-        assert (plan.mode, plan.record.get("permission_mode")) == (stored, stored)
+        assert plan.record.get("permission_mode") == stored
         assert plan.account is not None
-        assert plan.account.work.permission_mode == "acceptEdits"
+        assert (plan.account.work.permission_mode, plan.account.work.told_mode) == ("acceptEdits", "acceptEdits")
     plan = present("plan").take([Line(system("status", permissionMode="bypassPermissions"), 1)])
-    assert plan.mode == "bypassPermissions"
+    assert plan.account is not None
+    assert plan.account.work.told_mode == "bypassPermissions"
     assert "permission_mode" not in plan.record
 
 

@@ -72,7 +72,6 @@ class BatchResult:
         tools: tool calls that ended, in order.
         requests: see `Meter.requests`.
         spoke: whether the model said anything.
-        mode: the permission mode that the CLI has changed to without a request of the server.
         windows: usage limits of the account, as the API reported them.
         notified: whether a background task ended, which the CLI reports to the model, if need be in a turn of its own.
         rejected: reasons for lines that are not lines of the protocol.
@@ -100,7 +99,6 @@ class BatchResult:
     tools: list[Completed] = field(default_factory=list)
     requests: list[float] = field(default_factory=list)
     spoke: bool = False
-    mode: str | None = None
     windows: tuple[model.UsageWindow, ...] = ()
     notified: bool = False
     rejected: list[str] = field(default_factory=list)
@@ -119,7 +117,6 @@ class Intake:
 
     Args:
         state: the session as it is now; not changed.
-        told_mode: the permission mode that the server last set in the process; None before that.
         may_choose: whether a client may choose a permission mode.
         resumes_at: when an execution continues by itself that a usage limit with this reset has stopped; None when it
             waits for a client.
@@ -130,13 +127,11 @@ class Intake:
         self,
         state: State,
         *,
-        told_mode: str | None = None,
         may_choose: Callable[[str], bool] = lambda _: True,
         resumes_at: Callable[[Milliseconds], Milliseconds | None] = lambda reset: reset,
         new_approval_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
         self._state = state
-        self._told_mode = told_mode
         self._may_choose = may_choose
         self._resumes_at = resumes_at
         self._new_approval_id = new_approval_id
@@ -276,9 +271,9 @@ class Intake:
         choice changes with it: otherwise the next prompt would bring the old mode back."""
         before = self._work.permission_mode
         self._changed(permission_mode=mode)
-        if mode in {before, self._told_mode}:
+        if mode in {before, self._work.told_mode}:
             return
-        self.plan.mode = mode
+        self._changed(told_mode=mode)
         if self._may_choose(mode):
             self.plan.record["permission_mode"] = mode
 
