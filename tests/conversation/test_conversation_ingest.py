@@ -279,6 +279,14 @@ def test_a_result_that_is_an_error_says_so() -> None:
     assert said["details"] == {"execution_id": "e-1"}
 
 
+def test_a_result_that_is_an_error_by_its_subtype_alone() -> None:
+    for subtype in ("error_during_execution", "error_max_turns"):
+        for end_status, status in ((None, ExecutionStatus.ERROR), (ExecutionStatus.KILLED, ExecutionStatus.KILLED)):
+            plan = take(result(subtype=subtype), execution=sample.execution(), end_status=end_status)
+            assert plan.finished is not None
+            assert plan.finished.status is status
+
+
 @pytest.mark.parametrize(
     ("end_status", "state"),
     [(ExecutionStatus.KILLED, ProjectState.IDLE), (ExecutionStatus.TIMEOUT, ProjectState.ERROR)],

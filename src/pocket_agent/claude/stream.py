@@ -441,6 +441,11 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
         return self.origin is not None and self.origin.kind not in {"", "human"}
 
     @property
+    def failed(self) -> bool:
+        """Of a `result`: whether it reports an error; some versions do so by the subtype alone."""
+        return bool(self.is_error) or (self.subtype or "").startswith("error")
+
+    @property
     def result_text(self) -> str | None:
         """Of a `result`: its text, or its errors, at most 10,000 characters."""
         text = self.result or "\n".join(self.errors or ())
@@ -449,7 +454,7 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
     @property
     def fault(self) -> HoldReason | None:
         """Of a `result`: the fault of the account, the API or the network that would also stop the next prompt."""
-        if not self.is_error or self.terminal_reason not in {None, "api_error"}:
+        if not self.failed or self.terminal_reason not in {None, "api_error"}:
             return None
         status, text = self.api_error_status, self.result_text or ""
         if status in _BY_STATUS:

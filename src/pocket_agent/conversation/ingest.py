@@ -292,7 +292,7 @@ class Intake:
         """
         session_id = message.session_id
         project, running = self._state.record, self._state.current
-        if not session_id or (message.kind is Kind.RESULT and message.is_error):
+        if not session_id or (message.kind is Kind.RESULT and message.failed):
             return
         known = self.plan.session or self._state.session
         if known is None or known.id != session_id:
@@ -366,7 +366,7 @@ class Intake:
             self._cancel_turns("the turn ended")
             self._charge(used)
             return
-        if not message.is_error and not self._state.killed and blocked is None:
+        if not message.failed and not self._state.killed and blocked is None:
             status = ExecutionStatus.SUCCESS  # it was done before an interrupt reached it
         else:
             status = self._state.end_status or ExecutionStatus.ERROR
