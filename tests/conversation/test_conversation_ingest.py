@@ -615,6 +615,17 @@ def test_a_result_that_is_repeated_ends_no_other_prompt() -> None:
         assert later.finished.status is ExecutionStatus.SUCCESS
 
 
+def test_a_cli_that_prints_its_init_once() -> None:
+    """The turns after the first begin with the text of the agent."""
+    first = take(system("init", session_id=SESSION, model="m"), result(), execution=sample.execution())
+    for said in (delta("x"), line(type="assistant", message={})):
+        plan = take(said, result(), execution=sample.execution(), account=first.account)
+        assert plan.finished is not None
+        assert plan.finished.status is ExecutionStatus.SUCCESS
+    for other in (line(type="assistant", message={}, parent_tool_use_id="t-1"), line(type="user", message={})):
+        assert take(other, result(), execution=sample.execution(), account=first.account).finished is None
+
+
 LIMITED = line(
     type="rate_limit_event",
     rate_limit_info={

@@ -175,6 +175,8 @@ class Intake:
     def _line(self, data: bytes) -> None:
         message = peek(data)
         kind = message.kind
+        if not self._work.turn and kind in {Kind.ASSISTANT, Kind.STREAM_EVENT} and self._is_answer(message):
+            self._changed(turn="prompt")  # a CLI that prints `init` only once
         match kind:
             case Kind.GARBAGE:
                 self._reject(message.reason or "not JSON", "INVALID_MESSAGE", message.excerpt)
@@ -194,6 +196,10 @@ class Intake:
                 self._withdraw(message.request_id)
             case _:
                 self._entry(data, message, kind)
+
+    def _is_answer(self, message: CliMessage) -> bool:
+        """Whether the main thread speaks while a prompt runs that does not wait behind another turn."""
+        return self._execution is not None and message.parent_tool_use_id is None and self._work.prompt != "queued"
 
     def _entry(self, data: bytes, message: CliMessage, kind: Kind) -> None:
         plan = self.plan
