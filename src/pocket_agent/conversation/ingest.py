@@ -75,6 +75,7 @@ class BatchResult:
         windows: usage limits of the account, as the API reported them.
         notified: whether a background task ended, which the CLI reports to the model, if need be in a turn of its own.
         rejected: reasons for lines that are not lines of the protocol.
+        results: the number of results.
     """
 
     drafts: list[Draft] = field(default_factory=list)
@@ -102,6 +103,7 @@ class BatchResult:
     windows: tuple[model.UsageWindow, ...] = ()
     notified: bool = False
     rejected: list[str] = field(default_factory=list)
+    results: int = 0
 
 
 # ----------------------------------------------------------------------
@@ -362,6 +364,7 @@ class Intake:
         )
 
     def _result(self, message: CliMessage) -> None:
+        self.plan.results += 1
         used = self._meter.settle(message)
         execution, blocked, turn = self._execution, self._work.blocked, self._work.turn
         reset = self._work.refused_until

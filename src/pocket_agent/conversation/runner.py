@@ -595,6 +595,7 @@ class Runner:
     def _apply(self, plan: BatchResult) -> list[Draft]:
         state, observer = self._state, self._observer
         state.partial.take(plan.partial)
+        state.results += plan.results
         context = self._context()
         shown = state.shown, state.work.tasks, state.work.permission_mode
         hold: model.QueueHold | None = plan.record.get("queue_hold")

@@ -415,6 +415,7 @@ class State:
         first_message_seen: whether the model has started to answer `current`.
         limits: the usage limits of the account, shared by all projects.
         turn_due: the monotonic time until which the CLI may start a turn by itself.
+        results: the number of results that this server has read from the agent's processes.
         heard_at: the monotonic time of the process's last output, or of the last prompt or answer to it.
     """
 
@@ -436,6 +437,7 @@ class State:
     has_slot: bool = False
     first_message_seen: bool = False
     turn_due: float = 0.0
+    results: int = 0
     heard_at: float = field(default_factory=time.monotonic)
     limits: UsageLimits = field(default_factory=UsageLimits)
     _encoded: bytes = b""
