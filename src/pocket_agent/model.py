@@ -429,6 +429,7 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
         turn: the running turn: "prompt", "own" (the CLI started it by itself), or "" for none.
         prompt: the progress of the running execution's prompt: "", "queued" or "started".
         blocked: why a hook blocked the prompt of this turn.
+        error: the kind of a fault in the last message of this turn.
         refused_until: the reset of the usage limit that refused a request of this turn.
         permission_mode: the mode of the process; None until it is known.
         told_model: the model that the server last set in the process; None for the CLI's default, "" when the process
@@ -440,6 +441,7 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     turn: str = ""
     prompt: str = ""
     blocked: str | None = None
+    error: str | None = None
     permission_mode: str | None = None
     refused_until: Milliseconds | None = None
     told_model: str | None = None

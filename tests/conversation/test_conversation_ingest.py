@@ -674,21 +674,45 @@ FAULTS: dict[HoldReason | None, tuple[dict[str, Any], ...]] = {
         {"api_error_status": 429, "result": "API Error: Request rejected (429)"},
         {"result": "You've hit your session limit \u00b7 resets 3pm"},
         {"result": "5-hour limit reached \u2219 resets 3pm"},
+        {"api_error_status": 400, "result": "API Error: 400 You have reached your specified API usage limits."},
+        {"result": "You could not be served", "error": "rate_limit"},
     ),
-    HoldReason.CREDIT: ({"api_error_status": 400, "result": "Credit balance is too low"}, {"api_error_status": 402}),
+    HoldReason.CREDIT: (
+        {"api_error_status": 400, "result": "Credit balance is too low"},
+        {"api_error_status": 402},
+        {"error": "billing_error"},
+    ),
     HoldReason.AUTHENTICATION: (
         {"api_error_status": 401},
         {"api_error_status": 403},
         {"result": "Not logged in \u00b7 Please run /login"},
         {"result": "Invalid API key \u00b7 Fix external API key"},
         {"result": 'API Error: 401 {"type":"error"}'},
+        {"result": "Login expired \u00b7 Please run /login"},
+        {"result": "Could not refresh your login: can't save to the Keychain"},
+        {"result": "Authentication required \u00b7 Sign in again to continue"},
+        {"api_error_status": 400, "result": "Your ANTHROPIC_API_KEY belongs to a disabled organization"},
+        {"result": "Your apiKeyHelper script is failing"},
+        {"result": "Anything", "error": "authentication_failed"},
     ),
-    HoldReason.OVERLOADED: ({"api_error_status": 529}, {"api_error_status": 500}, {"result": "API Error: 529 {}"}),
+    HoldReason.OVERLOADED: (
+        {"api_error_status": 529},
+        {"api_error_status": 500},
+        {"result": "API Error: 529 {}"},
+        {
+            "api_error_status": 429,
+            "result": "API Error: Server is temporarily limiting requests (not your usage limit)",
+        },
+        {"result": "Opus is experiencing high load, please use /model to switch to Sonnet", "error": "rate_limit"},
+        {"result": "Anything", "error": "server_error"},
+    ),
     HoldReason.NETWORK: (
         {"result": "API Error: Can't reach the API server (ENOTFOUND)"},
         {"result": "API Error: Connection refused (ECONNREFUSED)"},
         {"result": "API Error: Connection error."},
         {"result": "API Error: Request timed out."},
+        {"result": "Request timed out. If the API is slow to answer, set API_TIMEOUT_MS above 1500."},
+        {"api_error_status": 407, "result": "API Error: 407 proxy"},
     ),
     HoldReason.CONVERSATION: ({"errors": ["No conversation found with session ID: x"]},),
     None: (
@@ -698,6 +722,8 @@ FAULTS: dict[HoldReason | None, tuple[dict[str, Any], ...]] = {
         {"result": "The tests fail: API Error: 529"},
         {"terminal_reason": "completed", "result": "Credit balance is too low"},
         {"is_error": False, "result": "Invalid API key"},
+        {"terminal_reason": "image_error", "result": "Image was too large.", "error": "invalid_request"},
+        {"terminal_reason": "completed", "result": "Done", "error": "server_error"},
     ),
 }
 
@@ -706,8 +732,9 @@ def test_which_faults_hold_the_queue() -> None:
     for reason, results in FAULTS.items():
         for fields in results:
             init = line(type="system", subtype="init", session_id=SESSION, model="m")
+            said = line(type="assistant", message={}, error=fields.get("error"))
             told = result(**{"is_error": True, **fields})
-            held = take(init, told, execution=sample.execution(), queued=True).record.get("queue_hold")
+            held = take(init, said, told, execution=sample.execution(), queued=True).record.get("queue_hold")
             assert (held and held.reason) == reason, fields
             assert "queue_hold" not in take(init, told, execution=sample.execution()).record
             stopped = take(init, told, execution=sample.execution(), end_status=ExecutionStatus.KILLED, queued=True)

@@ -219,6 +219,7 @@ class Intake:
         if kind is Kind.ASSISTANT:
             plan.spoke = True
             if message.parent_tool_use_id is None:
+                self._changed(error=message.error)
                 plan.partial.append(("clear", ""))
         elif kind is Kind.LIFECYCLE:
             self._lifecycle(message)
@@ -367,10 +368,10 @@ class Intake:
         self.plan.results += 1
         used = self._meter.settle(message)
         execution, blocked, turn = self._execution, self._work.blocked, self._work.turn
-        reset = self._work.refused_until
+        reset, fault = self._work.refused_until, message.fault(self._work.error)
         # A second result of a turn ends nothing, not even a prompt that was written since.
         repeated = not turn and self._meter.model is not None
-        self._changed(turn="", blocked=None, refused_until=None)
+        self._changed(turn="", blocked=None, refused_until=None, error=None)
         if execution is None or repeated or not _ends(message, execution):
             self._cancel_turns("the turn ended")
             self._charge(used)
@@ -391,14 +392,14 @@ class Intake:
                 text = f"The prompt was not given to the model: {blocked[:_REASON_CHARACTERS]}"
                 error = ErrorData("EXECUTION_FAILED", text)
             elif not turn and self._meter.model is None:
-                self._hold(message.fault or HoldReason.START, error.message)
-            elif message.fault is HoldReason.USAGE_LIMIT and reset is not None:
+                self._hold(fault or HoldReason.START, error.message)
+            elif fault is HoldReason.USAGE_LIMIT and reset is not None:
                 until = self._resumes_at(reset)
                 hold = queue_hold(HoldReason.USAGE_LIMIT, error.message, self._at, until)
                 self._pause(ExecutionStatus.WAITING, hold, used)
                 return
-            elif message.fault is not None:
-                self._hold(message.fault, error.message)
+            elif fault is not None:
+                self._hold(fault, error.message)
         self._end(status, error, used)
 
     def _hold(self, reason: HoldReason, said: str = "") -> None:
