@@ -426,6 +426,7 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         tasks: the background tasks.
+        nested: the ids of the subagents for which background tasks wait.
         turn: the running turn: "prompt", "own" (the CLI started it by itself), or "" for none.
         prompt: the progress of the running execution's prompt: "", "queued" or "started".
         blocked: why a hook blocked the prompt of this turn.
@@ -438,6 +439,7 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     tasks: tuple[BackgroundTask, ...] = ()
+    nested: tuple[str, ...] = ()
     turn: str = ""
     prompt: str = ""
     blocked: str | None = None

@@ -521,6 +521,21 @@ def test_a_subagent_that_waits_does_not_stop_the_clock_of_a_prompt() -> None:
         assert (plan.finished.waited_ms > 0) is counts
 
 
+def test_a_subagent_of_a_subagent_does_not_stop_the_clock_of_a_prompt() -> None:
+    """As 2.1.332 prints them: each runs in the foreground of the one that started it."""
+    asking = sample.approval("a-9", request=sample.tool_request(agent_id="t-3"))
+    chain = [
+        system("task_started", task_id=f"t-{number}", is_backgrounded=False, parent_task_id=f"t-{number - 1}")
+        for number in (2, 3)
+    ]
+    for tasks, counts in (((), True), ((SUBAGENT,), False)):
+        plan = take(*chain, result(), execution=sample.execution(), approvals=(asking,), account=doing(tasks=tasks))
+        assert plan.finished is not None
+        assert (plan.finished.waited_ms > 0) is counts
+    over = system("background_tasks_changed", tasks=[])
+    assert work_after(*chain, over, account=doing(tasks=(SUBAGENT,))).nested == ()
+
+
 def test_turns_are_told_apart() -> None:
     init = system("init", session_id=SESSION)
     named = system("init", session_id=SESSION, user_message_uuids=["e-1"])

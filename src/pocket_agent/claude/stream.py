@@ -346,7 +346,7 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
         response: of a `control_response`, the answer.
         event: of a `stream_event`, the API's event.
         tasks: of a `background_tasks_changed`, all background tasks.
-        task_id, task_type, description, is_backgrounded, status: of a `task_started` and a `task_notification`.
+        task_id, task_type, description, is_backgrounded, parent_task_id, status: of a `task_started` and a `task_notification`.
         status: of a `system/status` also "requesting", before each API request of the main thread (2.1.330).
         last_tool_name, summary: of a `task_progress`, the newest tool, and what the task does.
         user_message_uuids: of an `init` and a `result`, the prompts of the turn (2.1.330).
@@ -384,6 +384,7 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
     task_type: str | None = None
     description: str | None = None
     is_backgrounded: bool | None = None
+    parent_task_id: str | None = None
     last_tool_name: str | None = None
     summary: str | None = None
     status: str | None = None

@@ -112,6 +112,7 @@ class BatchResult:
 
 TITLE_CHARACTERS: Final = 80
 _REASON_CHARACTERS: Final = 1_000
+_MAX_NESTED: Final = 100
 
 
 class Intake:
@@ -246,7 +247,7 @@ class Intake:
 
     def _system(self, message: CliMessage) -> None:
         """Reports of the CLI (2.1.330) about its background tasks, its permission mode, and hooks."""
-        tasks = self._work.tasks
+        tasks, nested = self._work.tasks, self._work.nested
         match message.subtype:
             case "background_tasks_changed":
                 known = {task.id: task for task in tasks}
@@ -263,6 +264,8 @@ class Intake:
                     message.task_id, message.task_type or "", message.description or "", self._at
                 )
                 tasks = (*(task for task in tasks if task.id != began.id), began)
+            case "task_started" if message.task_id and message.parent_task_id in {*nested, *(task.id for task in tasks)}:
+                nested = (*nested, message.task_id)[-_MAX_NESTED:]
             case "task_progress":
                 tasks = tuple(progress(task, message) if task.id == message.task_id else task for task in tasks)
             case "task_notification":
@@ -273,7 +276,7 @@ class Intake:
             case "informational" if message.prompt_submit_outcome is not None:
                 outcome = message.prompt_submit_outcome
                 self._changed(blocked=outcome.reason or outcome.kind or "no reason was given")
-        self._changed(tasks=tasks)
+        self._changed(tasks=tasks, nested=nested if tasks else ())
 
     def _mode(self, mode: str) -> None:
         """The permission mode has changed. When the server did not request it, as after an approved plan, the project's

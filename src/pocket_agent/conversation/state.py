@@ -354,7 +354,7 @@ def is_elicitation(approval: Approval) -> bool:
 def waits_for(approval: Approval, work: model.Work) -> bool:
     """Whether the turn waits for an approval: not when a subagent asks that runs next to the turn."""
     asking = agent_id(approval)
-    return asking is None or all(task.id != asking for task in work.tasks)
+    return asking is None or asking not in {*work.nested, *(task.id for task in work.tasks)}
 
 
 def approval_event(approval: Approval, execution: Execution | None) -> ApprovalResolved:
