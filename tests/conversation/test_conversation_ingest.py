@@ -585,6 +585,14 @@ def test_a_prompt_that_a_hook_blocked_is_no_success() -> None:
     assert plan.account.work.blocked is None
 
 
+def test_a_turn_that_a_hook_stopped_is_no_success() -> None:
+    """As 2.1.332 ends it after `"continue": false` of a hook for tools, without an error and without a word."""
+    plan = take(result(terminal_reason="hook_stopped", result=""), execution=sample.execution())
+    assert plan.finished is not None
+    assert plan.finished.status is ExecutionStatus.ERROR
+    assert "hook" in data_of(plan.drafts[-1])["message"]
+
+
 def test_a_change_of_the_permission_mode_that_nobody_asked_for_is_the_projects() -> None:
     def present(told: str | None) -> Intake:
         state = State(

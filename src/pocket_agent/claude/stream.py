@@ -346,7 +346,8 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
         response: of a `control_response`, the answer.
         event: of a `stream_event`, the API's event.
         tasks: of a `background_tasks_changed`, all background tasks.
-        task_id, task_type, description, is_backgrounded, parent_task_id, status: of a `task_started` and a `task_notification`.
+        task_id, task_type, description, is_backgrounded, status: of a `task_started` and a `task_notification`.
+        parent_task_id: of a `task_started` of a subagent, the task in which it runs.
         status: of a `system/status` also "requesting", before each API request of the main thread (2.1.330).
         last_tool_name, summary: of a `task_progress`, the newest tool, and what the task does.
         user_message_uuids: of an `init` and a `result`, the prompts of the turn (2.1.330).
@@ -445,13 +446,16 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
 
     @property
     def failed(self) -> bool:
-        """Of a `result`: whether it reports an error; some versions do so by the subtype alone."""
-        return bool(self.is_error) or (self.subtype or "").startswith("error")
+        """Of a `result`: whether the turn failed. Some versions report it in the subtype, and hooks in the reason."""
+        is_stopped = self.terminal_reason == "hook_stopped"
+        return bool(self.is_error) or (self.subtype or "").startswith("error") or is_stopped
 
     @property
     def result_text(self) -> str | None:
         """Of a `result`: its text, or its errors, at most 10,000 characters."""
         text = self.result or "\n".join(self.errors or ())
+        if not text and self.terminal_reason == "hook_stopped":
+            text = "A hook stopped the agent before it was done."
         return text[:_TEXT_CHARACTERS] or None
 
     def fault(self, error: str | None = None) -> HoldReason | None:

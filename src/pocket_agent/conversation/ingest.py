@@ -264,7 +264,7 @@ class Intake:
                     message.task_id, message.task_type or "", message.description or "", self._at
                 )
                 tasks = (*(task for task in tasks if task.id != began.id), began)
-            case "task_started" if message.task_id and message.parent_task_id in {*nested, *(task.id for task in tasks)}:
+            case "task_started" if message.task_id and self._is_nested(message):
                 nested = (*nested, message.task_id)[-_MAX_NESTED:]
             case "task_progress":
                 tasks = tuple(progress(task, message) if task.id == message.task_id else task for task in tasks)
@@ -277,6 +277,10 @@ class Intake:
                 outcome = message.prompt_submit_outcome
                 self._changed(blocked=outcome.reason or outcome.kind or "no reason was given")
         self._changed(tasks=tasks, nested=nested if tasks else ())
+
+    def _is_nested(self, message: CliMessage) -> bool:
+        work = self._work
+        return message.parent_task_id in {*work.nested, *(task.id for task in work.tasks)}
 
     def _mode(self, mode: str) -> None:
         """The permission mode has changed. When the server did not request it, as after an approved plan, the project's
