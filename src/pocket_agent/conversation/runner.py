@@ -341,8 +341,8 @@ class Runner:
                 self._note_work(attribute, before)
 
         self._note_work(attribute, value)  # before the answer, which comes after lines that depend on the value
-        if not agent.spool_size:
-            # The process is still starting, which may take long. The next prompt tries again what it refuses.
+        if agent.is_starting:
+            # This may take long. The next prompt tries again what it refuses.
             agent.expect(request_id).add_done_callback(refused)
             with suppress(errors.ProcessNotFoundError):
                 agent.send(line)
@@ -583,6 +583,8 @@ class Runner:
         if batch is not None:
             agent.record = record
             agent.acknowledge(plan.taken)
+        if plan.answers or plan.results or self._state.work.turn:
+            agent.is_starting = False
         for answer in plan.answers:
             agent.answered(answer)
         for refusal in plan.refusals:
