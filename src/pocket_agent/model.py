@@ -426,19 +426,28 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         tasks: the background tasks.
+        nested: the ids of the subagents for which background tasks wait.
         turn: the running turn: "prompt", "own" (the CLI started it by itself), or "" for none.
         prompt: the progress of the running execution's prompt: "", "queued" or "started".
         blocked: why a hook blocked the prompt of this turn.
+        error: the kind of a fault in the last message of this turn.
         refused_until: the reset of the usage limit that refused a request of this turn.
         permission_mode: the mode of the process; None until it is known.
+        told_model: the model that the server last set in the process; None for the CLI's default, "" when the process
+            has not answered.
+        told_mode: the permission mode that the server last set, as `told_model`, or that the CLI has chosen since.
     """
 
     tasks: tuple[BackgroundTask, ...] = ()
+    nested: tuple[str, ...] = ()
     turn: str = ""
     prompt: str = ""
     blocked: str | None = None
+    error: str | None = None
     permission_mode: str | None = None
     refused_until: Milliseconds | None = None
+    told_model: str | None = None
+    told_mode: str | None = None
 
     @property
     def is_agent_working(self) -> bool:

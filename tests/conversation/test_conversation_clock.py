@@ -2,12 +2,15 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pocket_agent.client import Client
 from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.events import ApprovalResolved, ExecutionFinished
 from pocket_agent.model import ExecutionStatus
+from tests.conversation.test_conversation_pause import is_paused, limit, lose_agent
 from tests.server.room import open_room, until
 
 HOUR = 3600
@@ -74,6 +77,55 @@ async def test_a_wait_for_an_approval_does_not_count(tmp_path: Path, monkeypatch
         assert 2 * HOUR <= session.state.current.waited_ms / 1000 < 3 * HOUR
         assert 2 * HOUR <= room.seen.of(ApprovalResolved)[0].waited < 3 * HOUR
         clocks.monotonic = 3 * HOUR + 60
+        session.loops.tick.set()
+        finished = await room.eventually(ExecutionFinished)
+        assert finished.status is ExecutionStatus.TIMEOUT
+
+
+async def continue_anew(client: Client, session: Conversation) -> None:
+    """Continue a paused execution with its own prompt."""
+    await client.new_session(session.state.record.id)
+    await client.resume_queue(session.state.record.id)
+    await until(lambda: session.state.work.turn == "prompt")
+    await is_checked(session)
+    assert session.state.current is not None
+
+
+@pytest.mark.parametrize("boot", ["another boot", None])
+async def test_the_time_in_which_the_machine_was_off_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boot: str | None
+) -> None:
+    clocks = Clocks(monkeypatch)
+    project_id = await lose_agent(tmp_path, ["lines 1 sleep 600"], boot=boot)
+    clocks.wall = clocks.monotonic = 10 * HOUR
+    async with open_room(tmp_path, timeouts__execution="60m") as room, room.client() as client:
+        session = room.projects.get(project_id)
+        await continue_anew(client, session)
+        clocks.monotonic += HOUR
+        session.loops.tick.set()
+        finished = await room.eventually(ExecutionFinished)
+        assert finished.status is ExecutionStatus.TIMEOUT
+
+
+async def test_a_wall_clock_that_jumps_before_a_pause_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a machine that was suspended before its agent met a usage limit."""
+    clocks = Clocks(monkeypatch)
+    settings: dict[str, Any] = {"timeouts__execution": "60m", "limits__resume_after_reset": "off"}
+    async with open_room(tmp_path, **settings) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.record.id
+        gate = tmp_path / "gate"
+        gate.touch()
+        await client.execute(project_id, f"metered {gate} 1 {limit(600)}")
+        await until(lambda: session.state.work.turn == "prompt")
+        clocks.wall, clocks.monotonic = DAY, HOUR // 2
+        gate.write_bytes(b"1")
+        await is_paused(room, session)
+        gate.write_bytes(b"")
+        await continue_anew(client, session)
+        clocks.monotonic += HOUR // 2
         session.loops.tick.set()
         finished = await room.eventually(ExecutionFinished)
         assert finished.status is ExecutionStatus.TIMEOUT

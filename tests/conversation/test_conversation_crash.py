@@ -1,5 +1,6 @@
 """A server that dies at an exact point of an execution; the next one carries out what was promised."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -12,7 +13,7 @@ from pocket_agent.conversation.agent import Agent
 from pocket_agent.conversation.runner import Runner
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import ApprovalRequested, ExecutionFinished, ProcessSpawned
-from pocket_agent.model import ConversationId, ExecutionStatus, StopRequest
+from pocket_agent.model import ConversationId, ExecuteOptions, ExecutionStatus, StopRequest
 from tests.server.room import Room, open_room, until
 
 
@@ -139,6 +140,67 @@ async def test_a_fifo_that_is_gone(
         page = await client.messages(project_id, limit=1000)
         assert said(page, b"next-one") == 1
         assert said(page, b"lost") == (prompt == "lost")
+
+
+def record_settings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
+    """The models and permission modes that processes are told from now on."""
+    told: list[tuple[str, str | None]] = []
+    send = Agent.send
+
+    def recorded(agent: Agent, line: bytes) -> Any:
+        request = json.loads(line.splitlines()[0]).get("request", {})
+        if request.get("subtype") in {"set_model", "set_permission_mode"}:
+            told.append((request["subtype"], request.get("model", request.get("mode"))))
+        return send(agent, line)
+
+    monkeypatch.setattr(Agent, "send", recorded)
+    return told
+
+
+@pytest.mark.parametrize("start", ["cold", "warm"])
+async def test_the_options_of_a_prompt_do_not_outlast_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    """An adopted process still has the model and the permission mode of its last prompt."""
+    told = record_settings(monkeypatch)
+    async with open_room(tmp_path, agents_stay=True) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.record.id
+        if start == "warm":
+            await client.execute(project_id, "lines 1")
+            await until(lambda: session.state.current is None)
+        options = ExecuteOptions(model="opus", permission_mode="acceptEdits")
+        await client.execute(project_id, "lines 1", options=options)
+        await until(lambda: session.state.current is None)
+        monkeypatch.setattr(room.projects, "close_idle", nothing)
+    told.clear()
+    async with open_room(tmp_path) as room, room.client() as client:
+        await client.execute(project_id, "lines 1")
+        await room.eventually(ExecutionFinished)
+        assert told == [("set_model", None), ("set_permission_mode", "default")]
+        assert not room.seen.of(ProcessSpawned)
+
+
+async def test_a_model_that_a_stopped_process_may_take_later_is_set_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pocket_agent.conversation.runner._CONTROL_SECONDS", 0.1)
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.record.id
+        await client.execute(project_id, "lines 1")
+        await room.eventually(ExecutionFinished)
+        pid = room.seen.of(ProcessSpawned)[0].pid
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(PocketAgentError, match="does not answer"):
+            await client.set_model(project_id, "opus")
+        os.kill(pid, signal.SIGCONT)
+        monkeypatch.undo()
+        told = record_settings(monkeypatch)
+        await client.execute(project_id, "lines 1")
+        await until(lambda: len(room.seen.of(ExecutionFinished)) == 2)
+        assert told == [("set_model", None)]
+        assert len(room.seen.of(ProcessSpawned)) == 1
 
 
 async def test_a_prompt_that_was_written_by_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

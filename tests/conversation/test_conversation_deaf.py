@@ -72,18 +72,35 @@ async def test_a_long_prompt_is_noted_as_written_once_it_is_read(tmp_path: Path)
         assert session.state.current.status is ExecutionStatus.RUNNING
 
 
-async def test_a_choice_while_the_agent_is_still_starting(tmp_path: Path) -> None:
-    """It is neither refused nor waited for; a warm agent that does not know it refuses it."""
-    async with open_room(tmp_path) as room, room.client() as client:
+_HOOK = """#!/bin/sh
+if [ "$1" != --version ]; then
+    echo '{{"type":"system","subtype":"hook_started"}}'
+    while [ ! -e {gate} ]; do sleep 0.02; done
+fi
+exec {program} "$@"
+"""
+
+
+@pytest.mark.parametrize("reported", ["nothing", "hook"])
+async def test_a_choice_while_the_agent_is_still_starting(tmp_path: Path, reported: str) -> None:
+    """It is neither refused nor waited for, also while a hook for the start runs."""
+    gate, hook = tmp_path / "gate", tmp_path / "hook"
+    hook.write_text(_HOOK.format(gate=gate, program=tmp_path / "claude"))
+    hook.chmod(0o700)
+    changed: dict[str, Any] = {"claude__binary": hook} if reported == "hook" else {}
+    async with open_room(tmp_path, **changed) as room, room.client() as client:
         session = await room.project()
         project_id = session.state.record.id
-        room.observe(Stopper())
+        if reported == "nothing":
+            room.observe(Stopper())
         await client.execute(project_id, "ask Bash")
+        await until(lambda: bool(session._agent.spool_size) == (reported == "hook"))
         await client.set_model(project_id, "opus")
         await client.set_permission_mode(project_id, "plan")
-        assert (session.state.record.model, session._agent.model) == ("opus", "opus")
+        assert (session.state.record.model, session.state.work.told_model) == ("opus", "opus")
         assert session.state.current is not None
         os.kill(room.seen.of(ProcessSpawned)[0].pid, signal.SIGCONT)
+        gate.touch()
         await until(lambda: bool(session.state.approvals))
         await client.approve(project_id, next(iter(session.state.approvals)))
         await room.eventually(ExecutionFinished)

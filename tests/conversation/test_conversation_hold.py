@@ -8,7 +8,7 @@ import pytest
 
 from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
-from pocket_agent.events import ExecutionDelayed, ExecutionFinished, ExecutionStarted
+from pocket_agent.events import ExecutionDelayed, ExecutionFinished, ExecutionStarted, ProcessExited
 from pocket_agent.model import ExecutionId, ExecutionStatus, HoldReason
 from tests.conversation.sample import execution
 from tests.server.room import Room, open_room, until
@@ -142,6 +142,33 @@ async def test_the_deadline_of_an_interrupt_ends_with_its_execution(tmp_path: Pa
         async with life.mutex:
             assert [state.current and state.current.id, state.end_status] == ["e-2", None]
         assert ends(room) == [ExecutionStatus.KILLED]
+
+
+async def test_the_deadline_of_an_interrupt_ends_with_its_own_turn(tmp_path: Path) -> None:
+    """The agent begins another one at once, for a task that has ended too."""
+    async with open_room(tmp_path, claude__interrupt_grace="1ms") as room, room.client() as client:
+        session = await room.project()
+        project_id, life, state = session.state.record.id, session.loops, session.state
+        gate = tmp_path / "gate"
+        gate.touch()
+        begin, end = '{"type":"system","subtype":"init"}', '{"type":"result","is_error":true}'
+        words = f"metered {gate} 1 print {end} print {begin} metered {gate} 2 print {end}"
+        await client.execute(project_id, f"hello after print {begin} {words}")
+        await until(lambda: state.works_alone)
+        results = state.results
+        async with life.mutex:
+            await life.interrupt()
+            gate.write_bytes(b"1")
+            while state.results == results or not state.works_alone:
+                if not await life.runner.ingest_batch():
+                    await session._agent.activity()
+        life.tick.set()
+        await until(lambda: not life.tick.is_set() and not life.mutex.locked())
+        async with life.mutex:
+            assert not room.seen.of(ProcessExited)
+        gate.write_bytes(b"12")
+        await until(lambda: not state.works_alone)
+        assert not room.seen.of(ProcessExited)
 
 
 LIMIT = r'noresult print {"type":"result","is_error":true,"terminal_reason":"api_error","api_error_status":429}'

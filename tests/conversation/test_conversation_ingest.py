@@ -279,6 +279,14 @@ def test_a_result_that_is_an_error_says_so() -> None:
     assert said["details"] == {"execution_id": "e-1"}
 
 
+def test_a_result_that_is_an_error_by_its_subtype_alone() -> None:
+    for subtype in ("error_during_execution", "error_max_turns"):
+        for end_status, status in ((None, ExecutionStatus.ERROR), (ExecutionStatus.KILLED, ExecutionStatus.KILLED)):
+            plan = take(result(subtype=subtype), execution=sample.execution(), end_status=end_status)
+            assert plan.finished is not None
+            assert plan.finished.status is status
+
+
 @pytest.mark.parametrize(
     ("end_status", "state"),
     [(ExecutionStatus.KILLED, ProjectState.IDLE), (ExecutionStatus.TIMEOUT, ProjectState.ERROR)],
@@ -513,6 +521,21 @@ def test_a_subagent_that_waits_does_not_stop_the_clock_of_a_prompt() -> None:
         assert (plan.finished.waited_ms > 0) is counts
 
 
+def test_a_subagent_of_a_subagent_does_not_stop_the_clock_of_a_prompt() -> None:
+    """As 2.1.332 prints them: each runs in the foreground of the one that started it."""
+    asking = sample.approval("a-9", request=sample.tool_request(agent_id="t-3"))
+    chain = [
+        system("task_started", task_id=f"t-{number}", is_backgrounded=False, parent_task_id=f"t-{number - 1}")
+        for number in (2, 3)
+    ]
+    for tasks, counts in (((), True), ((SUBAGENT,), False)):
+        plan = take(*chain, result(), execution=sample.execution(), approvals=(asking,), account=doing(tasks=tasks))
+        assert plan.finished is not None
+        assert (plan.finished.waited_ms > 0) is counts
+    over = system("background_tasks_changed", tasks=[])
+    assert work_after(*chain, over, account=doing(tasks=(SUBAGENT,))).nested == ()
+
+
 def test_turns_are_told_apart() -> None:
     init = system("init", session_id=SESSION)
     named = system("init", session_id=SESSION, user_message_uuids=["e-1"])
@@ -562,23 +585,32 @@ def test_a_prompt_that_a_hook_blocked_is_no_success() -> None:
     assert plan.account.work.blocked is None
 
 
+def test_a_turn_that_a_hook_stopped_is_no_success() -> None:
+    """As 2.1.332 ends it after `"continue": false` of a hook for tools, without an error and without a word."""
+    plan = take(result(terminal_reason="hook_stopped", result=""), execution=sample.execution())
+    assert plan.finished is not None
+    assert plan.finished.status is ExecutionStatus.ERROR
+    assert "hook" in data_of(plan.drafts[-1])["message"]
+
+
 def test_a_change_of_the_permission_mode_that_nobody_asked_for_is_the_projects() -> None:
     def present(told: str | None) -> Intake:
         state = State(
             log_of(sample.project(permission_mode="plan")),
             current=sample.execution(),
-            account=doing(permission_mode="plan"),
+            account=doing(permission_mode="plan", told_mode=told),
         )
-        return Intake(state, told_mode=told, may_choose=lambda mode: mode != "bypassPermissions")
+        return Intake(state, may_choose=lambda mode: mode != "bypassPermissions")
 
     changed = {"plan": "acceptEdits", "acceptEdits": None}
     for told, stored in changed.items():
         plan = present(told).take([Line(system("status", permissionMode="acceptEdits"), 1)])
-        assert (plan.mode, plan.record.get("permission_mode")) == (stored, stored)
+        assert plan.record.get("permission_mode") == stored
         assert plan.account is not None
-        assert plan.account.work.permission_mode == "acceptEdits"
+        assert (plan.account.work.permission_mode, plan.account.work.told_mode) == ("acceptEdits", "acceptEdits")
     plan = present("plan").take([Line(system("status", permissionMode="bypassPermissions"), 1)])
-    assert plan.mode == "bypassPermissions"
+    assert plan.account is not None
+    assert plan.account.work.told_mode == "bypassPermissions"
     assert "permission_mode" not in plan.record
 
 
@@ -604,6 +636,17 @@ def test_a_result_that_is_repeated_ends_no_other_prompt() -> None:
         later = take(repeated, init, result(), execution=sample.execution(), account=first.account)
         assert later.finished is not None
         assert later.finished.status is ExecutionStatus.SUCCESS
+
+
+def test_a_cli_that_prints_its_init_once() -> None:
+    """The turns after the first begin with the text of the agent."""
+    first = take(system("init", session_id=SESSION, model="m"), result(), execution=sample.execution())
+    for said in (delta("x"), line(type="assistant", message={})):
+        plan = take(said, result(), execution=sample.execution(), account=first.account)
+        assert plan.finished is not None
+        assert plan.finished.status is ExecutionStatus.SUCCESS
+    for other in (line(type="assistant", message={}, parent_tool_use_id="t-1"), line(type="user", message={})):
+        assert take(other, result(), execution=sample.execution(), account=first.account).finished is None
 
 
 LIMITED = line(
@@ -654,21 +697,45 @@ FAULTS: dict[HoldReason | None, tuple[dict[str, Any], ...]] = {
         {"api_error_status": 429, "result": "API Error: Request rejected (429)"},
         {"result": "You've hit your session limit \u00b7 resets 3pm"},
         {"result": "5-hour limit reached \u2219 resets 3pm"},
+        {"api_error_status": 400, "result": "API Error: 400 You have reached your specified API usage limits."},
+        {"result": "You could not be served", "error": "rate_limit"},
     ),
-    HoldReason.CREDIT: ({"api_error_status": 400, "result": "Credit balance is too low"}, {"api_error_status": 402}),
+    HoldReason.CREDIT: (
+        {"api_error_status": 400, "result": "Credit balance is too low"},
+        {"api_error_status": 402},
+        {"error": "billing_error"},
+    ),
     HoldReason.AUTHENTICATION: (
         {"api_error_status": 401},
         {"api_error_status": 403},
         {"result": "Not logged in \u00b7 Please run /login"},
         {"result": "Invalid API key \u00b7 Fix external API key"},
         {"result": 'API Error: 401 {"type":"error"}'},
+        {"result": "Login expired \u00b7 Please run /login"},
+        {"result": "Could not refresh your login: can't save to the Keychain"},
+        {"result": "Authentication required \u00b7 Sign in again to continue"},
+        {"api_error_status": 400, "result": "Your ANTHROPIC_API_KEY belongs to a disabled organization"},
+        {"result": "Your apiKeyHelper script is failing"},
+        {"result": "Anything", "error": "authentication_failed"},
     ),
-    HoldReason.OVERLOADED: ({"api_error_status": 529}, {"api_error_status": 500}, {"result": "API Error: 529 {}"}),
+    HoldReason.OVERLOADED: (
+        {"api_error_status": 529},
+        {"api_error_status": 500},
+        {"result": "API Error: 529 {}"},
+        {
+            "api_error_status": 429,
+            "result": "API Error: Server is temporarily limiting requests (not your usage limit)",
+        },
+        {"result": "Opus is experiencing high load, please use /model to switch to Sonnet", "error": "rate_limit"},
+        {"result": "Anything", "error": "server_error"},
+    ),
     HoldReason.NETWORK: (
         {"result": "API Error: Can't reach the API server (ENOTFOUND)"},
         {"result": "API Error: Connection refused (ECONNREFUSED)"},
         {"result": "API Error: Connection error."},
         {"result": "API Error: Request timed out."},
+        {"result": "Request timed out. If the API is slow to answer, set API_TIMEOUT_MS above 1500."},
+        {"api_error_status": 407, "result": "API Error: 407 proxy"},
     ),
     HoldReason.CONVERSATION: ({"errors": ["No conversation found with session ID: x"]},),
     None: (
@@ -678,6 +745,8 @@ FAULTS: dict[HoldReason | None, tuple[dict[str, Any], ...]] = {
         {"result": "The tests fail: API Error: 529"},
         {"terminal_reason": "completed", "result": "Credit balance is too low"},
         {"is_error": False, "result": "Invalid API key"},
+        {"terminal_reason": "image_error", "result": "Image was too large.", "error": "invalid_request"},
+        {"terminal_reason": "completed", "result": "Done", "error": "server_error"},
     ),
 }
 
@@ -686,8 +755,9 @@ def test_which_faults_hold_the_queue() -> None:
     for reason, results in FAULTS.items():
         for fields in results:
             init = line(type="system", subtype="init", session_id=SESSION, model="m")
+            said = line(type="assistant", message={}, error=fields.get("error"))
             told = result(**{"is_error": True, **fields})
-            held = take(init, told, execution=sample.execution(), queued=True).record.get("queue_hold")
+            held = take(init, said, told, execution=sample.execution(), queued=True).record.get("queue_hold")
             assert (held and held.reason) == reason, fields
             assert "queue_hold" not in take(init, told, execution=sample.execution()).record
             stopped = take(init, told, execution=sample.execution(), end_status=ExecutionStatus.KILLED, queued=True)

@@ -158,7 +158,7 @@ async def lose_agent(folder: Path, prompts: list[str], *, boot: str | None) -> s
 
     Args:
         folder: of the server.
-        prompts: the first one asks.
+        prompts: the first one runs; one that asks does so before.
         boot: the boot of the machine in which the agent is recorded; None for the present one, as in a container whose
             PID 1 is the server.
     """
@@ -166,7 +166,8 @@ async def lose_agent(folder: Path, prompts: list[str], *, boot: str | None) -> s
         session = await room.project()
         for prompt in prompts:
             await client.execute(session.state.record.id, prompt)
-        await until(lambda: bool(session.state.approvals))
+        await until(lambda: session.state.work.turn == "prompt")
+        await until(lambda: bool(session.state.approvals) or "ask" not in prompts[0])
         record = await room.store.process(session.state.record.id)
         assert record is not None
     await kill_leftovers(record.pid, record.start_time, record.boot_id, record.id)

@@ -336,6 +336,7 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
         total_cost_usd: of a `result`, United States dollars, summed over the life of the session and its resumptions.
         rate_limit_info: of a `rate_limit_event`, the limits of a subscription.
         api_error_params: of `assistant`, the details of a refused request.
+        error: of `assistant`, the kind of a fault that the CLI reports as a message (2.1.332).
         api_error_status: of a `result`, the HTTP status with which the API refused (2.1.330).
         terminal_reason: of a `result`, how the turn ended: "completed", "api_error", ... (2.1.330).
         origin: of a `result`, the origin of a turn without a prompt.
@@ -346,6 +347,7 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
         event: of a `stream_event`, the API's event.
         tasks: of a `background_tasks_changed`, all background tasks.
         task_id, task_type, description, is_backgrounded, status: of a `task_started` and a `task_notification`.
+        parent_task_id: of a `task_started` of a subagent, the task in which it runs.
         status: of a `system/status` also "requesting", before each API request of the main thread (2.1.330).
         last_tool_name, summary: of a `task_progress`, the newest tool, and what the task does.
         user_message_uuids: of an `init` and a `result`, the prompts of the turn (2.1.330).
@@ -369,6 +371,7 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
     total_cost_usd: float | None = None
     rate_limit_info: RateLimitInfo | None = None
     api_error_params: ApiErrorParams | None = None
+    error: str | None = None
     api_error_status: int | None = None
     terminal_reason: str | None = None
     origin: Origin | None = None
@@ -382,6 +385,7 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
     task_type: str | None = None
     description: str | None = None
     is_backgrounded: bool | None = None
+    parent_task_id: str | None = None
     last_tool_name: str | None = None
     summary: str | None = None
     status: str | None = None
@@ -441,22 +445,32 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
         return self.origin is not None and self.origin.kind not in {"", "human"}
 
     @property
+    def failed(self) -> bool:
+        """Of a `result`: whether the turn failed. Some versions report it in the subtype, and hooks in the reason."""
+        is_stopped = self.terminal_reason == "hook_stopped"
+        return bool(self.is_error) or (self.subtype or "").startswith("error") or is_stopped
+
+    @property
     def result_text(self) -> str | None:
         """Of a `result`: its text, or its errors, at most 10,000 characters."""
         text = self.result or "\n".join(self.errors or ())
+        if not text and self.terminal_reason == "hook_stopped":
+            text = "A hook stopped the agent before it was done."
         return text[:_TEXT_CHARACTERS] or None
 
-    @property
-    def fault(self) -> HoldReason | None:
-        """Of a `result`: the fault of the account, the API or the network that would also stop the next prompt."""
-        if not self.is_error or self.terminal_reason not in {None, "api_error"}:
+    def fault(self, error: str | None = None) -> HoldReason | None:
+        """Of a `result`: the fault of the account, the API or the network that would also stop the next prompt.
+
+        Args:
+            error: the `error` of the turn's last message.
+        """
+        if not self.failed or self.terminal_reason not in {None, "api_error"}:
             return None
         status, text = self.api_error_status, self.result_text or ""
-        if status in _BY_STATUS:
-            return _BY_STATUS[status]
-        if status is not None and status >= 500:
+        found = next((reason for pattern, reason in _BY_TEXT if pattern.match(text)), None) or _BY_STATUS.get(status)
+        if found is None and status is not None and status >= 500:
             return HoldReason.OVERLOADED
-        return next((reason for pattern, reason in _BY_TEXT if pattern.match(text)), None)
+        return found or _BY_ERROR.get(error)
 
     @property
     def refused_until(self) -> Milliseconds | None:
@@ -479,21 +493,44 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
 
 _OLD_LIMIT: Final = re.compile(r"limit reached\|(\d{10})$")
 """How versions before 2.1 reported the reset, in seconds since the Unix epoch (github.com/anthropics/claude-code)."""
-_BY_STATUS: Final = {
+_BY_STATUS: Final[dict[int | None, HoldReason]] = {
     401: HoldReason.AUTHENTICATION,
     402: HoldReason.CREDIT,
     403: HoldReason.AUTHENTICATION,
+    407: HoldReason.NETWORK,
+    408: HoldReason.NETWORK,
     429: HoldReason.USAGE_LIMIT,
 }
+_BY_ERROR: Final[dict[str | None, HoldReason]] = {
+    "authentication_failed": HoldReason.AUTHENTICATION,
+    "oauth_org_not_allowed": HoldReason.AUTHENTICATION,
+    "account_on_hold": HoldReason.AUTHENTICATION,
+    "verification_required": HoldReason.AUTHENTICATION,
+    "cloud_credential_error": HoldReason.AUTHENTICATION,
+    "billing_error": HoldReason.CREDIT,
+    "rate_limit": HoldReason.USAGE_LIMIT,
+    "overloaded": HoldReason.OVERLOADED,
+    "server_error": HoldReason.OVERLOADED,
+}
+_LOGIN: Final = HoldReason.AUTHENTICATION
 _BY_TEXT: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), reason)
     for pattern, reason in (
-        (r"credit balance is too low|api error: 402\b", HoldReason.CREDIT),
-        (r"not logged in|invalid api key|please run /login|failed to authenticate", HoldReason.AUTHENTICATION),
-        (r"oauth (token|authentication)|api error: 40[13]\b", HoldReason.AUTHENTICATION),
-        (r"claude( ai)? usage limit|you've (hit|reached) your\b.*\blimit", HoldReason.USAGE_LIMIT),
+        (r"credit balance is too low|api error: (402\b|usage credits)", HoldReason.CREDIT),
+        (r"not logged in|invalid (api key|auth token)|please run /login|failed to (authenticate|refresh)", _LOGIN),
+        (
+            r"oauth (token|authentication)|api error: 40[13]\b|login (expired|reached)|could not refresh your login",
+            _LOGIN,
+        ),
+        (r"authentication (required|error)|your (anthropic_api_key|organization|account|apikeyhelper)\b", _LOGIN),
+        (r"(api error: )?(server is temporarily limiting|\w+ is experiencing high load)", HoldReason.OVERLOADED),
+        (
+            r"(api error: 400 )?you('ve| have) (hit|reached) your\b.*\blimit|claude( ai)? usage limit",
+            HoldReason.USAGE_LIMIT,
+        ),
         (r"[^\n]{0,40}\blimit reached\b|api error: (request rejected \()?429\b", HoldReason.USAGE_LIMIT),
         (r"api error: 5\d\d\b|(api error: )?(repeated 529 )?overloaded", HoldReason.OVERLOADED),
+        (r"request timed out", HoldReason.NETWORK),
         (
             r"api error:.*(connect|network|timed out|can't reach|fetch failed|dns|socket|certificate|\bE[A-Z_]{4,}\b)",
             HoldReason.NETWORK,

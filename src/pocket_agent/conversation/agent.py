@@ -24,7 +24,7 @@ from pocket_agent.claude.transcripts import Keeping, Transcripts, configuration_
 from pocket_agent.conversation.conversation_log import now
 from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
 from pocket_agent.events import Observer, ProcessAdopted, ProcessExited, ProcessSpawned, Propagator
-from pocket_agent.model import Account, ConversationRecord, ExecuteOptions, ExecutionContext, ProcessRecord
+from pocket_agent.model import Account, ConversationRecord, ExecuteOptions, ExecutionContext, ProcessRecord, Work
 from pocket_agent.settings import CurrentSettings
 
 _CHUNK_BYTES: Final = 256 * 1024
@@ -65,8 +65,7 @@ class Agent:
 
     Attributes:
         record: the stored data for the adoption of the process; None without a process.
-        model: the model that the server last set in the process; None for the CLI's default.
-        permission_mode: as `model`.
+        is_starting: whether the process has not answered a control request or begun a turn yet, as while hooks run.
     """
 
     def __init__(self, project: ConversationRecord, context: AgentContext) -> None:
@@ -84,8 +83,7 @@ class Agent:
         self._framer = LineFramer(context.settings.current.claude.max_line)
         self._batch: Batch | None = None
         self.record: ProcessRecord | None = None
-        self.model: str | None = None
-        self.permission_mode: str | None = None
+        self.is_starting = False
 
     @property
     def open(self) -> bool:
@@ -171,11 +169,13 @@ class Agent:
             options=self._process_options(options),
             started_at=now(),
             # A resumed session continues a sum that the CLI does not report before its first result.
-            account=Account(cost_usd=0.0 if resume is None else None),
+            account=Account(
+                cost_usd=0.0 if resume is None else None,
+                work=Work(told_model=options.model, told_mode=options.permission_mode),
+            ),
             claims=claims,
         )
         self._open(record, spool, process)
-        self.model, self.permission_mode = options.model, options.permission_mode
         self._context.observer.emit(ProcessSpawned(self._project_id, context, process.pid, time.monotonic() - began))
         with suppress(ProcessNotFoundError):  # the tail notices a process that ended at once
             self.send(control.initialize(uuid.uuid4().hex))
@@ -210,6 +210,7 @@ class Agent:
                 # After a server that was killed within a line, the next line must not continue it.
                 self._writer = SpoolWriter(spool, resync=resync, pid=process.pid)
         self.record, self._spool, self._process = record, spool, process
+        self.is_starting = not record.consumed
         self._framer = LineFramer(self._context.settings.current.claude.max_line, start=record.consumed)
         self._batch = None
         self._opened.set()

@@ -395,7 +395,8 @@ class Conversation:
         async with self.loops.turn():
             if self._agent.alive and not await self._runner.set_model(model):
                 raise errors.ValidationError("The running agent does not accept this model, or does not answer.")
-            await self.state.log.write(record={"model": model}, after=self.state.announce)
+            change = Change(process=self._agent.record)
+            await self.state.log.write(change=change, record={"model": model}, after=self.state.announce)
 
     async def set_permission_mode(self, mode: str) -> None:
         """Change the permission mode, also of the running process; raises as `set_model`."""
@@ -410,7 +411,8 @@ class Conversation:
                     self._runner.note_mode(mode)
                 return self.state.announce()
 
-            await self.state.log.write(record={"permission_mode": mode}, after=applied)
+            change = Change(process=self._agent.record)
+            await self.state.log.write(change=change, record={"permission_mode": mode}, after=applied)
 
     async def rename(self, title: str | None) -> None:
         """Give the conversation a title; None shows its first prompt instead."""

@@ -72,10 +72,10 @@ class BatchResult:
         tools: tool calls that ended, in order.
         requests: see `Meter.requests`.
         spoke: whether the model said anything.
-        mode: the permission mode that the CLI has changed to without a request of the server.
         windows: usage limits of the account, as the API reported them.
         notified: whether a background task ended, which the CLI reports to the model, if need be in a turn of its own.
         rejected: reasons for lines that are not lines of the protocol.
+        results: the number of results.
     """
 
     drafts: list[Draft] = field(default_factory=list)
@@ -100,10 +100,10 @@ class BatchResult:
     tools: list[Completed] = field(default_factory=list)
     requests: list[float] = field(default_factory=list)
     spoke: bool = False
-    mode: str | None = None
     windows: tuple[model.UsageWindow, ...] = ()
     notified: bool = False
     rejected: list[str] = field(default_factory=list)
+    results: int = 0
 
 
 # ----------------------------------------------------------------------
@@ -112,6 +112,7 @@ class BatchResult:
 
 TITLE_CHARACTERS: Final = 80
 _REASON_CHARACTERS: Final = 1_000
+_MAX_NESTED: Final = 100
 
 
 class Intake:
@@ -119,7 +120,6 @@ class Intake:
 
     Args:
         state: the session as it is now; not changed.
-        told_mode: the permission mode that the server last set in the process; None before that.
         may_choose: whether a client may choose a permission mode.
         resumes_at: when an execution continues by itself that a usage limit with this reset has stopped; None when it
             waits for a client.
@@ -130,13 +130,11 @@ class Intake:
         self,
         state: State,
         *,
-        told_mode: str | None = None,
         may_choose: Callable[[str], bool] = lambda _: True,
         resumes_at: Callable[[Milliseconds], Milliseconds | None] = lambda reset: reset,
         new_approval_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
         self._state = state
-        self._told_mode = told_mode
         self._may_choose = may_choose
         self._resumes_at = resumes_at
         self._new_approval_id = new_approval_id
@@ -180,6 +178,8 @@ class Intake:
     def _line(self, data: bytes) -> None:
         message = peek(data)
         kind = message.kind
+        if not self._work.turn and kind in {Kind.ASSISTANT, Kind.STREAM_EVENT} and self._is_answer(message):
+            self._changed(turn="prompt")  # a CLI that prints `init` only once
         match kind:
             case Kind.GARBAGE:
                 self._reject(message.reason or "not JSON", "INVALID_MESSAGE", message.excerpt)
@@ -200,6 +200,10 @@ class Intake:
             case _:
                 self._entry(data, message, kind)
 
+    def _is_answer(self, message: CliMessage) -> bool:
+        """Whether the main thread speaks while a prompt runs that does not wait behind another turn."""
+        return self._execution is not None and message.parent_tool_use_id is None and self._work.prompt != "queued"
+
     def _entry(self, data: bytes, message: CliMessage, kind: Kind) -> None:
         plan = self.plan
         plan.drafts.append(Draft("agent_message", data, Direction.CLAUDE, message.said))
@@ -216,6 +220,7 @@ class Intake:
         if kind is Kind.ASSISTANT:
             plan.spoke = True
             if message.parent_tool_use_id is None:
+                self._changed(error=message.error)
                 plan.partial.append(("clear", ""))
         elif kind is Kind.LIFECYCLE:
             self._lifecycle(message)
@@ -242,7 +247,7 @@ class Intake:
 
     def _system(self, message: CliMessage) -> None:
         """Reports of the CLI (2.1.330) about its background tasks, its permission mode, and hooks."""
-        tasks = self._work.tasks
+        tasks, nested = self._work.tasks, self._work.nested
         match message.subtype:
             case "background_tasks_changed":
                 known = {task.id: task for task in tasks}
@@ -259,6 +264,8 @@ class Intake:
                     message.task_id, message.task_type or "", message.description or "", self._at
                 )
                 tasks = (*(task for task in tasks if task.id != began.id), began)
+            case "task_started" if message.task_id and self._is_nested(message):
+                nested = (*nested, message.task_id)[-_MAX_NESTED:]
             case "task_progress":
                 tasks = tuple(progress(task, message) if task.id == message.task_id else task for task in tasks)
             case "task_notification":
@@ -269,16 +276,20 @@ class Intake:
             case "informational" if message.prompt_submit_outcome is not None:
                 outcome = message.prompt_submit_outcome
                 self._changed(blocked=outcome.reason or outcome.kind or "no reason was given")
-        self._changed(tasks=tasks)
+        self._changed(tasks=tasks, nested=nested if tasks else ())
+
+    def _is_nested(self, message: CliMessage) -> bool:
+        work = self._work
+        return message.parent_task_id in {*work.nested, *(task.id for task in work.tasks)}
 
     def _mode(self, mode: str) -> None:
         """The permission mode has changed. When the server did not request it, as after an approved plan, the project's
         choice changes with it: otherwise the next prompt would bring the old mode back."""
         before = self._work.permission_mode
         self._changed(permission_mode=mode)
-        if mode in {before, self._told_mode}:
+        if mode in {before, self._work.told_mode}:
             return
-        self.plan.mode = mode
+        self._changed(told_mode=mode)
         if self._may_choose(mode):
             self.plan.record["permission_mode"] = mode
 
@@ -297,7 +308,7 @@ class Intake:
         """
         session_id = message.session_id
         project, running = self._state.record, self._state.current
-        if not session_id or (message.kind is Kind.RESULT and message.is_error):
+        if not session_id or (message.kind is Kind.RESULT and message.failed):
             return
         known = self.plan.session or self._state.session
         if known is None or known.id != session_id:
@@ -361,17 +372,18 @@ class Intake:
         )
 
     def _result(self, message: CliMessage) -> None:
+        self.plan.results += 1
         used = self._meter.settle(message)
         execution, blocked, turn = self._execution, self._work.blocked, self._work.turn
-        reset = self._work.refused_until
+        reset, fault = self._work.refused_until, message.fault(self._work.error)
         # A second result of a turn ends nothing, not even a prompt that was written since.
         repeated = not turn and self._meter.model is not None
-        self._changed(turn="", blocked=None, refused_until=None)
+        self._changed(turn="", blocked=None, refused_until=None, error=None)
         if execution is None or repeated or not _ends(message, execution):
             self._cancel_turns("the turn ended")
             self._charge(used)
             return
-        if not message.is_error and not self._state.killed and blocked is None:
+        if not message.failed and not self._state.killed and blocked is None:
             status = ExecutionStatus.SUCCESS  # it was done before an interrupt reached it
         else:
             status = self._state.end_status or ExecutionStatus.ERROR
@@ -387,14 +399,14 @@ class Intake:
                 text = f"The prompt was not given to the model: {blocked[:_REASON_CHARACTERS]}"
                 error = ErrorData("EXECUTION_FAILED", text)
             elif not turn and self._meter.model is None:
-                self._hold(message.fault or HoldReason.START, error.message)
-            elif message.fault is HoldReason.USAGE_LIMIT and reset is not None:
+                self._hold(fault or HoldReason.START, error.message)
+            elif fault is HoldReason.USAGE_LIMIT and reset is not None:
                 until = self._resumes_at(reset)
                 hold = queue_hold(HoldReason.USAGE_LIMIT, error.message, self._at, until)
                 self._pause(ExecutionStatus.WAITING, hold, used)
                 return
-            elif message.fault is not None:
-                self._hold(message.fault, error.message)
+            elif fault is not None:
+                self._hold(fault, error.message)
         self._end(status, error, used)
 
     def _hold(self, reason: HoldReason, said: str = "") -> None:
@@ -593,7 +605,8 @@ class Intake:
         The other arguments are those of `_end`.
         """
         execution, used = self._stopped(used, gone=gone)
-        self.plan.paused = replace(execution, status=status, paused_for=hold.reason, paused_at=self._at)
+        paused = replace(execution, status=status, paused_for=hold.reason, paused_at=self._at)
+        self.plan.paused = replace(paused, waited_ms=self._idle_ms(execution, gone=gone))
         self.plan.spent += spending(self._state.record, used, self._at, ended=None)
         state = ProjectState.IDLE if self.plan.next is None else ProjectState.EXECUTING
         self.plan.record.update(state=state, queue_hold=hold if held else None)
@@ -601,6 +614,20 @@ class Intake:
         at = timestamp(until) if until is not None else None
         data = ExecutionPausedData(execution.id, hold.reason, message, at)
         self.plan.drafts.append(entry_draft("execution_paused", data))
+
+    def _idle_ms(self, execution: Execution, *, gone: bool) -> int:
+        """The part of the wall time since the start of an execution in which it did not work.
+
+        A paused execution continues by the wall clock (see `Runner._started`), which may have been set since its start.
+        The time after the last entry of a process that is gone may be that of a machine that was off.
+        """
+        waited = execution.waited_ms
+        if execution.started_at is None or execution.started_tick is None:
+            return waited
+        worked = self._tick - execution.started_tick - waited
+        if gone:
+            worked = min(worked, max(0, self._state.record.last_active - execution.started_at - waited))
+        return max(waited, self._at - execution.started_at - worked)
 
 
 def _ends(result: CliMessage, execution: Execution) -> bool:

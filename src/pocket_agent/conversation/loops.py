@@ -93,7 +93,7 @@ class ConversationLoops:
         self._capacity = capacity
         self._settings = settings
         self._observer = observer
-        self._interrupt_deadline: tuple[model.ExecutionId | None, float] | None = None
+        self._interrupt_deadline: tuple[model.ExecutionId | int, float] | None = None
         self._pause = _RETRY_SECONDS
 
     async def run(self) -> None:
@@ -173,10 +173,15 @@ class ConversationLoops:
             lines = [control.stop_task(uuid.uuid4().hex, task.id) for task in state.work.tasks]
         if self._interrupt_left() is None and (running is not None or state.works_alone):
             grace = self._settings.current.claude.interrupt_grace
-            self._interrupt_deadline = running.id if running is not None else None, time.monotonic() + grace
+            self._interrupt_deadline = self._interruptible, time.monotonic() + grace
         self.tick.set()
         with contextlib.suppress(errors.ProcessNotFoundError):  # it has ended by itself, which the tail will notice
             self._agent.send(b"".join(lines))
+
+    @property
+    def _interruptible(self) -> model.ExecutionId | int:
+        """Identifies the running execution, or a turn of the agent's own by the number of results before its end."""
+        return self._state.current.id if self._state.current is not None else self._state.results
 
     async def release_hold(self) -> None:
         """Let the waiting prompts start. Needs the mutex."""
@@ -551,10 +556,9 @@ class ConversationLoops:
     def _interrupt_left(self) -> float | None:
         """Seconds that the running execution has to end after its interrupt; None without an interrupt.
 
-        The deadline has the id of its execution, since the next one may have started before the clock runs again.
+        The deadline identifies it, since the next one may have started before the clock runs again.
         """
-        running = self._state.current.id if self._state.current is not None else None
-        if self._interrupt_deadline is None or running != self._interrupt_deadline[0]:
+        if self._interrupt_deadline is None or self._interruptible != self._interrupt_deadline[0]:
             return None
         return self._interrupt_deadline[1] - time.monotonic()
 

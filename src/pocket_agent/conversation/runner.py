@@ -318,40 +318,42 @@ class Runner:
     async def set_model(self, model: str | None) -> bool:
         """Change the model of the running process; False when the CLI does not accept it."""
         request_id = uuid.uuid4().hex
-        return await self._set(request_id, control.set_model(request_id, model), "model", model)
+        return await self._set(request_id, control.set_model(request_id, model), "told_model", model)
 
     async def set_permission_mode(self, mode: str) -> bool:
         """Change the permission mode of the running process; False when the CLI does not accept it."""
         request_id = uuid.uuid4().hex
-        return await self._set(request_id, control.set_permission_mode(request_id, mode), "permission_mode", mode)
+        return await self._set(request_id, control.set_permission_mode(request_id, mode), "told_mode", mode)
 
     async def _adjust(self, options: ExecuteOptions) -> bool:
         """Change model and permission mode of the warm process; False when the prompt needs a new process."""
-        if options.model != self._agent.model and not await self.set_model(options.model):
+        if options.model != self._state.work.told_model and not await self.set_model(options.model):
             return False
         mode = options.permission_mode
-        return mode == self._agent.permission_mode or await self.set_permission_mode(mode or "default")
+        return mode == self._state.work.told_mode or await self.set_permission_mode(mode or "default")
 
     async def _set(self, request_id: str, line: bytes, attribute: str, value: str | None) -> bool:
-        agent, before = self._agent, getattr(self._agent, attribute)
+        agent, before = self._agent, getattr(self._state.work, attribute)
 
         def refused(answer: "asyncio.Future[CliMessage]") -> None:
             response = answer.result().response if not answer.cancelled() else None
             if response is not None and not response.succeeded:
-                setattr(agent, attribute, before)
+                self._note_work(attribute, before)
 
-        setattr(agent, attribute, value)  # before the answer, which comes after lines that depend on the value
-        if not agent.spool_size:
-            # The process is still starting, which may take long. The next prompt tries again what it refuses.
+        self._note_work(attribute, value)  # before the answer, which comes after lines that depend on the value
+        if agent.is_starting:
+            # This may take long. The next prompt tries again what it refuses.
             agent.expect(request_id).add_done_callback(refused)
             with suppress(errors.ProcessNotFoundError):
                 agent.send(line)
             return True
         answer = await self._ask(request_id, line)
-        if answer is None or answer.response is None or not answer.response.succeeded:
-            setattr(agent, attribute, before)
+        if answer is None or answer.response is None:
+            self._note_work(attribute, "")  # a process that is stopped carries it out when it goes on
             return False
-        return True
+        if not answer.response.succeeded:
+            self._note_work(attribute, before)
+        return answer.response.succeeded
 
     async def ask(self, line: Callable[[str], bytes]) -> msgspec.Raw:
         """The process's answer to a control request, which `line` builds with an id.
@@ -386,7 +388,10 @@ class Runner:
 
     def note_mode(self, mode: str) -> None:
         """Record an accepted permission mode before the line in which the CLI reports it."""
-        work = replace(self._state.work, permission_mode=mode)
+        self._note_work("permission_mode", mode)
+
+    def _note_work(self, attribute: str, value: str | None) -> None:
+        work = replace(self._state.work, **{attribute: value})
         self._state.account = replace(self._state.account, work=work)
 
     def _background(self) -> str:
@@ -449,9 +454,9 @@ class Runner:
             wanted = await self._effective(execution.options)
         except errors.PocketAgentError:
             return False
-        mode = work.permission_mode or agent.permission_mode
+        mode = work.permission_mode or work.told_mode
         has_mode = (wanted.permission_mode or "default") == (mode or "default")
-        return has_mode and wanted.model == agent.model and agent.fits(wanted) and not state.record.fork
+        return has_mode and wanted.model == work.told_model and agent.fits(wanted) and not state.record.fork
 
     async def steer(self, execution: Execution) -> None:
         """Write a prompt into the running turn.
@@ -525,7 +530,6 @@ class Runner:
     def _intake(self) -> Intake:
         return Intake(
             self._state,
-            told_mode=self._agent.permission_mode,
             may_choose=self._may_choose,
             resumes_at=self._resumes_at,
         )
@@ -579,6 +583,8 @@ class Runner:
         if batch is not None:
             agent.record = record
             agent.acknowledge(plan.taken)
+        if plan.answers or plan.results or self._state.work.turn:
+            agent.is_starting = False
         for answer in plan.answers:
             agent.answered(answer)
         for refusal in plan.refusals:
@@ -591,6 +597,7 @@ class Runner:
     def _apply(self, plan: BatchResult) -> list[Draft]:
         state, observer = self._state, self._observer
         state.partial.take(plan.partial)
+        state.results += plan.results
         context = self._context()
         shown = state.shown, state.work.tasks, state.work.permission_mode
         hold: model.QueueHold | None = plan.record.get("queue_hold")
@@ -598,8 +605,6 @@ class Runner:
             self._observer.emit(
                 events.ExecutionDelayed(state.queue[0].context, errors.ExecutionFailedError.code, hold.message)
             )
-        if plan.mode is not None:
-            self._agent.permission_mode = plan.mode
         if plan.spoke and state.current is not None and not state.first_message_seen:
             state.first_message_seen = True
             observer.emit(events.FirstMessageReceived(state.current.context, duration(state.current)))

@@ -354,7 +354,7 @@ def is_elicitation(approval: Approval) -> bool:
 def waits_for(approval: Approval, work: model.Work) -> bool:
     """Whether the turn waits for an approval: not when a subagent asks that runs next to the turn."""
     asking = agent_id(approval)
-    return asking is None or all(task.id != asking for task in work.tasks)
+    return asking is None or asking not in {*work.nested, *(task.id for task in work.tasks)}
 
 
 def approval_event(approval: Approval, execution: Execution | None) -> ApprovalResolved:
@@ -415,6 +415,7 @@ class State:
         first_message_seen: whether the model has started to answer `current`.
         limits: the usage limits of the account, shared by all projects.
         turn_due: the monotonic time until which the CLI may start a turn by itself.
+        results: the number of results that this server has read from the agent's processes.
         heard_at: the monotonic time of the process's last output, or of the last prompt or answer to it.
     """
 
@@ -436,6 +437,7 @@ class State:
     has_slot: bool = False
     first_message_seen: bool = False
     turn_due: float = 0.0
+    results: int = 0
     heard_at: float = field(default_factory=time.monotonic)
     limits: UsageLimits = field(default_factory=UsageLimits)
     _encoded: bytes = b""
