@@ -49,6 +49,16 @@ def test_the_order_of_relabelling_counts() -> None:
     ]
 
 
+def test_long_texts_are_shown_where_they_differ() -> None:
+    head, tail = "a and " * 40, " or b" * 40
+    (text,) = found({"expr": f"{head}c > 2.5{tail}"}, {"expr": f"{head}c > 250{tail}"}, "rules")
+    assert text.startswith("expr is ...")
+    assert "c > 250 or b" in text
+    assert ": the settings give ..." in text
+    assert "c > 2.5 or b" in text
+    assert len(text) < 400
+
+
 def test_an_address_is_never_shown() -> None:
     expected, actual = ({"receivers": [{"name": "n", "webhook_configs": [{"url": f"http://{host}/secret"}]}]}
                         for host in ("one", "two"))  # fmt: skip

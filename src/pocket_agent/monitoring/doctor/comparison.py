@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import takewhile
 from typing import Any, Final
 
 from pocket_agent.settings import format_duration
@@ -84,7 +85,7 @@ class Difference:
         return ".".join(self.keys).replace(".[", "[")
 
     def __str__(self) -> str:
-        expected, actual = (self._show(value) for value in (self.expected, self.actual))
+        expected, actual = _excerpts(self._show(self.expected), self._show(self.actual))
         if self.actual is ABSENT:
             return f"{self.path} is missing: the settings give {expected}"
         if self.expected is ABSENT:
@@ -95,8 +96,16 @@ class Difference:
         key = next((key for key in reversed(self.keys) if not key.startswith("[")), "")
         shown = _redact(value, key, self.secrets)
         text = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False, default=str)
-        text = " ".join(text.split())
-        return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        return " ".join(text.split())
+
+
+def _excerpts(*texts: str) -> Iterator[str]:
+    """The parts of two texts that show where they differ."""
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*texts, strict=False)))
+    start = common - _SHOWN // 2 if common > _SHOWN * 3 // 4 else 0
+    for text in texts:
+        shown = text[start : start + _SHOWN]
+        yield f"{'...' if start else ''}{shown}{'...' if len(text) > start + _SHOWN else ''}"
 
 
 def fingerprint(text: str) -> str:

@@ -321,6 +321,7 @@ def _flags(actual: Mapping[str, str], local: str) -> Iterator[Result]:
 
 
 _NUMBER: Final = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.])")
+_STRING: Final = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)""")
 _SHOWN: Final = 5
 _LATE_SECONDS: Final = 60.0
 _RULES: Final = "rules"
@@ -382,12 +383,15 @@ def _not_evaluated(
 
 
 def _rendered_rules(rendered: Mapping[str, str]) -> tuple[list[Rule], dict[str, dict[str, Any]]]:
-    """The rendered rules and groups, as Prometheus returns them."""
-    rules, groups = [], {}
+    """The rendered rules, as Prometheus returns them, and what the group of each gives, by the name of the rule."""
+    rules: list[Rule] = []
+    groups: dict[str, dict[str, Any]] = {}
     for path, text in rendered.items():
         for group in _parse(text)["groups"] if path.startswith("prometheus/rules/") else ():
-            groups[group["name"]] = {key: value for key, value in group.items() if key not in {"name", "rules"}}
-            rules += [{"name": rule.get("alert") or rule["record"], **rule} for rule in group["rules"]]
+            values = {key: value for key, value in group.items() if key not in {"name", "rules"}}
+            named = [{"name": rule.get("alert") or rule["record"], **rule} for rule in group["rules"]]
+            groups |= {rule["name"]: values for rule in named}
+            rules += named
     return [{key: value for key, value in rule.items() if key not in {"alert", "record"}} for rule in rules], groups
 
 
@@ -427,8 +431,10 @@ async def _with_rendered_queries(prometheus: Prometheus, wanted: Sequence[Rule],
 
 
 def _squeezed(query: str) -> str:
-    """A query without white space, its numbers in one notation."""
-    return _NUMBER.sub(lambda found: repr(float(found[0])), "".join(query.split()))
+    """A query without white space, its numbers in one notation; its strings unchanged, as `le="0.1"` is not "0.10"."""
+    parts = _STRING.split(query)
+    parts[::2] = (_NUMBER.sub(lambda found: repr(float(found[0])), "".join(part.split())) for part in parts[::2])
+    return "".join(parts)
 
 
 def _rule_differences(wanted: Sequence[Rule], loaded: Sequence[Rule], prometheus: Prometheus) -> Iterator[Result]:
@@ -469,8 +475,11 @@ def _group_differences(
 ) -> Iterator[Result]:
     for group in loaded:
         actual = {"interval": _spelled(group.interval), "limit": group.limit}
-        for difference in differences(wanted.get(group.name, actual), actual, GRAMMARS["rules"]):
-            yield warning(_RULES, f"the group {group.name}: {difference}", _fix(prometheus))
+        # By its rules, as a rule may have been moved to a group with another name.
+        rendered = {str(wanted[rule.name]): wanted[rule.name] for rule in group.rules if rule.name in wanted}
+        found = [str(one) for values in rendered.values() for one in differences(values, actual, GRAMMARS["rules"])]
+        for text in dict.fromkeys(found):
+            yield warning(_RULES, f"the group {group.name}: {text}", _fix(prometheus))
 
 
 # --- Alertmanager
