@@ -86,6 +86,7 @@ def test_an_old_matcher_means_the_same_as_a_new_one() -> None:
     [
         ('severity="critical"', True), ("severity = critical", True), ('severity!="critical"', False),
         ('severity=~"crit.*|x"', True), ('severity=~"crit"', False), ('severity!~"warn.*"', True),
+        ('severity=~"[[:alpha:]]+"', True), ('severity=~"[[:digit:]]+"', False),
         ('team=""', True), ('team=~".+"', False), ('team!="x"', True), ('severity=~"("', False),
     ],
 )  # fmt: skip

@@ -152,8 +152,12 @@ async def test_a_silence_over_everything(clinic: Clinic) -> None:
 
 @pytest.mark.parametrize(
     ("matcher", "status"),
-    [("severity=critical", "warning"), ("alertname=ServiceDown", "warning"), ("alertname=SomethingElse", "ok")],
-)
+    [
+        ("severity=critical", "warning"), ("alertname=ServiceDown", "warning"), ("alertname=SomethingElse", "ok"),
+        ("job=node", "warning"), ("monitor=pocket-agent-monitor", "warning"), ("mountpoint=/", "warning"),
+        ("team=another", "ok"), ("environment=another", "ok"), ("team!=another", "warning"),
+    ],
+)  # fmt: skip
 async def test_silences_of_an_hour(clinic: Clinic, matcher: str, status: str) -> None:
     command = ["amtool", f"--alertmanager.url={clinic.stack.url('alertmanager')}", "silence"]
     silence = await said(*command, "add", "--comment=a test", "--duration=1h", matcher)

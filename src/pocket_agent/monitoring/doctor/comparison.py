@@ -26,6 +26,13 @@ _LEGACY: Final = {"match": "=", "match_re": "=~"}
 _PASSWORD: Final = re.compile(r"://[^/@\s]+@")
 
 
+_CLASS: Final = re.compile(r"\[:(\w+):\]")
+_CLASSES: Final = {
+    "alnum": "0-9A-Za-z", "alpha": "A-Za-z", "digit": "0-9", "lower": "a-z", "space": r"\s", "upper": "A-Z",
+    "word": r"\w", "xdigit": "0-9A-Fa-f",
+}  # fmt: skip
+
+
 class _Absent:
     def __repr__(self) -> str:
         return "absent"
@@ -286,6 +293,8 @@ def matches(matchers: Iterable[tuple[str, str, str]], labels: Mapping[str, str])
 def _holds(actual: str, operator: str, value: str) -> bool:
     if operator in {"=", "!="}:
         return (actual == value) == (operator == "=")
+    # Alertmanager's expressions (RE2) have classes within classes, as [[:alpha:]].
+    value = _CLASS.sub(lambda found: _CLASSES.get(found[1], found[0]), value)
     try:
         found = re.fullmatch(value, actual) is not None
     except re.error:  # RE2 has a syntax that Python does not have

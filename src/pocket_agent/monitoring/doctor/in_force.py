@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import psutil
@@ -495,6 +495,7 @@ class AlertmanagerStatus(msgspec.Struct):
     config: _Config
 
 
+_JOBS: Final = re.compile(r'\bjob=~?"([^"]+)"')
 _ADDRESS: Final = re.compile(r".*(?:url|to|key|file)")
 _RECEIVERS: Final = "receivers"
 _CONFIG_HASH_BYTES: Final = 6  # of MD5, little-endian, which fit into a float64 (Alertmanager, config/coordinator.go)
@@ -525,7 +526,7 @@ async def check_alertmanager_configuration(context: Context) -> list[Result]:
             f"the addresses of {listed(hidden)} cannot be compared: Alertmanager hides them, and no file has its text"
         )
         results.append(warning(own.result, what, RENDER.format("Alertmanager")))
-    alerts = [labels for _, labels in alert_labels(context, rendered)]
+    alerts = [alert.labels for alert in _alert_labels(rendered)]
     results += [*_undelivered(expected, actual, alerts), *_inhibited(expected, actual, alerts)]
     return results or [ok(own.result, "is what the settings render")]
 
@@ -548,14 +549,41 @@ def _unlabelled(receiver: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in receiver.items() if key != "labels" or not own}
 
 
-def alert_labels(context: Context, rendered: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
-    """The severity and the labels of each alert of this server."""
-    rules, _ = _rendered_rules(rendered)
-    own = {"instance": context.target.metrics, "job": SERVER_JOB}
+class _AlertLabels(NamedTuple):
+    """The labels of an alert, and the text of its rule, which names further labels that it may have."""
+
+    labels: dict[str, str]
+    text: str
+
+    def may_match(self, matchers: Iterable[tuple[str, str, str]]) -> bool:
+        """Whether all matchers hold, if a further label has any value."""
+        known = (one for one in matchers if one[0] in self.labels or not re.search(rf"\b{one[0]}\b", self.text))
+        return matches(known, self.labels)
+
+
+def _alert_labels(rendered: Mapping[str, str]) -> list[_AlertLabels]:
+    """Each alert, once for each target that it may be about."""
+    config, rules = _parse(rendered["prometheus/prometheus.yml"]), _rendered_rules(rendered)[0]
+    targets: dict[str, list[dict[str, str]]] = {}
+    for job in config["scrape_configs"]:
+        replaced = {
+            rule["target_label"]: rule["replacement"]
+            for rule in job.get("relabel_configs") or ()
+            if not rule["target_label"].startswith("__")
+        }
+        for place in job["static_configs"]:
+            for address in place["targets"]:
+                own = {"job": job["job_name"], "instance": address, **place.get("labels", {}), **replaced}
+                targets.setdefault(own["job"], []).append(own)
     return [
-        (rule["labels"]["severity"], {"alertname": rule["name"], **own, **rule["labels"]})
+        _AlertLabels(
+            {"alertname": rule["name"], **config["global"]["external_labels"], **target, **rule["labels"]},
+            f"{rule['expr']} {rule['annotations']}",
+        )
         for rule in rules
         if "severity" in rule.get("labels", {})
+        for job in dict.fromkeys("|".join(_JOBS.findall(rule["expr"]) or [SERVER_JOB]).split("|"))
+        for target in targets.get(job, ())
     ]
 
 
@@ -669,7 +697,7 @@ async def check_silences(context: Context) -> list[Result]:
     found = silences.read(list[_Silence])
     if found is None:
         return [skipped(name, f"Alertmanager does not return its silences: {silences.said}")]
-    known = alert_labels(context, rendered)
+    known = _alert_labels(rendered)
     results = [result for silence in found for result in _covered(silence, known, url)]
     for alert in alerts.read(list[_Alert]) or ():
         if alert.status.inhibited_by and alert.labels.get("severity") == "critical":
@@ -680,15 +708,13 @@ async def check_silences(context: Context) -> list[Result]:
     return results or [ok(name, "cover no alert of this server")]
 
 
-def _covered(silence: _Silence, alerts: Sequence[tuple[str, dict[str, str]]], url: str) -> Iterator[Result]:
+def _covered(silence: _Silence, alerts: Sequence[_AlertLabels], url: str) -> Iterator[Result]:
     if silence.status.state not in {"active", "pending"}:
         return
-    # A label that a rule does not set, such as `slo`, may have any value.
     covered = [
-        (severity, labels["alertname"])
-        for severity, labels in alerts
-        if severity != "none"
-        and matches([matcher.parsed for matcher in silence.matchers if matcher.name in labels], labels)
+        (alert.labels["severity"], alert.labels["alertname"])
+        for alert in alerts
+        if alert.labels["severity"] != "none" and alert.may_match([matcher.parsed for matcher in silence.matchers])
     ]
     if not covered:
         return
