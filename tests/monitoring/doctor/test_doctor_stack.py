@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from pocket_agent.monitoring.doctor import delivery, probes, stack_checks
+from pocket_agent.monitoring.targets import PortHolder
 from tests.harness.clinic import ALERTMANAGER, Clinic, Findings, open_clinic
 from tests.harness.disk import fill, small_disk
 from tests.harness.follow import eventually
@@ -186,6 +187,39 @@ async def test_a_stopped_program_is_said_to_be_stopped(
     assert finding.status in {"failed", "warning"}
     assert "is stopped (SIGSTOP)" in finding.message
     assert finding.fix == f"Resume it: kill -CONT {pid}"
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [("prometheus", "prometheus"), ("alertmanager", "alertmanager"), ("blackbox_exporter", "websocket probe")],
+)
+async def test_a_program_that_answers_below_another_path_does_not_hang(clinic: Clinic, program: str, name: str) -> None:
+    async with clinic.without(program):
+        clinic.stack.edit("local.json", '"--web.listen-address=', '"--web.route-prefix=/x", "--web.listen-address=')
+    try:
+        findings = await clinic.look(alerts=True)
+    finally:
+        async with clinic.without(program):
+            clinic.render()
+    found = [findings.of(name)] + [
+        item for item in findings if item.name == "alert delivery" and name == "alertmanager"
+    ]
+    for finding in found:
+        assert finding.status == "failed"
+        assert "status 404" in finding.message
+        assert "no --web.route-prefix" in finding.fix
+        assert "hangs" not in finding.fix
+
+
+@pytest.mark.parametrize(
+    "holder", [PortHolder(1, "prometheus (process 1)"), PortHolder(None, "a process of another user")]
+)
+async def test_a_prometheus_that_reads_its_data_is_waited_for(holder: PortHolder) -> None:
+    """A restart would let it begin again."""
+    said = "status 503, Service Unavailable"
+    what, fix = stack_checks._state("prometheus", 9091, holder, said, "monitoring.prometheus_port")
+    assert what == f"{holder.name} at port 9091 is not ready: {said}"
+    assert fix == "Wait for it; its log has its progress."
 
 
 async def test_a_configuration_that_was_refused(clinic: Clinic) -> None:

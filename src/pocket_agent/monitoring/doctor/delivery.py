@@ -30,7 +30,7 @@ from pocket_agent.monitoring.doctor.probes import (
     read_samples,
 )
 from pocket_agent.monitoring.doctor.result import Context, Result, failed, ok, skipped
-from pocket_agent.monitoring.doctor.stack_checks import SET_UP, START, Receivers, receivers_of
+from pocket_agent.monitoring.doctor.stack_checks import SET_UP, Receivers, receivers_of, unanswered
 from pocket_agent.monitoring.rules import ALERT_SERVICE
 
 _SETTLE_SECONDS: Final = 7
@@ -82,8 +82,8 @@ async def check_delivery(context: Context) -> list[Result]:
     url = context.alertmanager
     receivers = await receivers_of(url)
     if receivers is None:
-        fix = START.format("prometheus-alertmanager")
-        return [failed(_NAME, f"Alertmanager does not answer at {url}", fix)]
+        said, port = (await get(f"{url}/-/ready")).said, context.settings.monitoring.alertmanager_port
+        return [failed(_NAME, *await unanswered("alertmanager", port, said, "monitoring.alertmanager_port"))]
     # Nothing but a program of its user, the dead man's switch, is notified of a Watchdog.
     severities = [severity for severity in _ALERTS if severity != "none" or receivers.get("watchdog")]
     before = await _attempts(url)

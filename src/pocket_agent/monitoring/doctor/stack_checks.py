@@ -99,7 +99,13 @@ async def _listens(port: int) -> bool:
 START: Final = "Start it: pocket-agent monitoring up DIR, or systemctl start {}."
 
 
-async def _unanswered(name: str, port: int, said: str, setting: str) -> tuple[str, str]:
+WEB_FLAGS: Final = (
+    "Start it with the rendered flags: no --web.config.file (TLS, passwords), no --web.route-prefix, no path in "
+    "--web.external-url."
+)
+
+
+async def unanswered(name: str, port: int, said: str, setting: str) -> tuple[str, str]:
     """What is wrong with a program that does not answer at its port as it should, and what to do."""
     return await asyncio.to_thread(_state, name, port, port_holder(port), said, setting)
 
@@ -111,16 +117,19 @@ def _state(name: str, port: int, holder: PortHolder | None, said: str, setting: 
         return f"nothing answers at http://127.0.0.1:{port}: {said}", START.format(unit)
     if holder.pid is not None and is_stopped(holder.pid):
         return f"{holder.name} is stopped (SIGSTOP) and does not answer: {said}", f"Resume it: kill -CONT {holder.pid}"
-    if holder.pid is None and "no answer" not in said:
-        fix = f"End it, or choose another {setting} than {port}, and render again."
-        return f"port {port} is taken by {holder.name}, which is not {name}: {said}", fix
-    if holder.pid is None or holder.name.partition(" (")[0] in known.binaries:
+    own = holder.pid is None or holder.name.partition(" (")[0] in known.binaries
+    other = f"End it, or choose another {setting} than {port}, and render again."
+    if own and said.startswith("status 503"):
+        return f"{holder.name} at port {port} is not ready: {said}", "Wait for it; its log has its progress."
+    if own and said.startswith("status "):
+        fix = WEB_FLAGS + (f" If it is another program: {other}" if holder.pid is None else "")
+        return f"{holder.name} answers at port {port}, but not as {name} should: {said}", fix
+    if own and (holder.pid is not None or "no answer" in said):
         fix = (
             f"It hangs: see its log. Restart it: systemctl restart {unit}, or end and start pocket-agent monitoring up."
         )
         return f"{holder.name} listens on port {port} and does not answer: {said}", fix
-    fix = f"End it, or choose another {setting} than {port}, and render again."
-    return f"port {port} is taken by another program, {holder.name}: {said}", fix
+    return f"port {port} is taken by another program, {holder.name}: {said}", other
 
 
 # --- Prometheus
@@ -158,7 +167,7 @@ async def _absent(context: Context, prometheus: Prometheus, said: str, *, known:
     name, port = "prometheus", context.settings.monitoring.prometheus_port
     if known:
         return failed(name, f"is at {prometheus.url}, and not ready: {said}", "Wait for it; its log has its progress.")
-    return failed(name, *await _unanswered(name, port, said, "monitoring.prometheus_port"))
+    return failed(name, *await unanswered(name, port, said, "monitoring.prometheus_port"))
 
 
 # --- its database
@@ -324,6 +333,11 @@ def _down_fix(context: Context, target: ScrapeTarget) -> str:
             return f"{holder.name} listens there and does not answer in time: see its log, and restart it."
     if "limit exceeded" in target.last_error:
         return f"See {runbook('MonitoringTargetDown')}; {RENDER.format('Prometheus')}"
+    if "HTTP status" in target.last_error:
+        return (
+            "It answers, but not to this request: see its log, and its --web.* flags; or correct the target (path, "
+            "parameters, authorization) and reload Prometheus."
+        )
     if target.scrape_url.startswith(f"{context.blackbox}/probe"):
         return START.format(PROGRAMS["blackbox_exporter"].binaries[-1])
     return "Start what should answer there, or correct the target and reload Prometheus."
@@ -442,7 +456,7 @@ async def check_alertmanager(context: Context) -> list[Result]:
     if found is None:
         said = (await get(f"{url}/-/ready")).said
         port = context.settings.monitoring.alertmanager_port
-        absent = failed(name, *await _unanswered(name, port, said, "monitoring.alertmanager_port"))
+        absent = failed(name, *await unanswered(name, port, said, "monitoring.alertmanager_port"))
         rest = ("alertmanager configuration", "receivers", "silences")
         return [absent, *(skipped(part, "Alertmanager does not answer") for part in rest)]
     configuration, receivers, silences = await asyncio.gather(
@@ -528,7 +542,7 @@ async def check_probe(context: Context) -> list[Result]:
     reply = await get(url, {"target": address, "module": _MODULE, "debug": "true"}, seconds=_PROBE_SECONDS)
     if reply.status is None:
         port = context.settings.monitoring.blackbox_port
-        what, fix = await _unanswered("blackbox_exporter", port, reply.fault, "monitoring.blackbox_port")
+        what, fix = await unanswered("blackbox_exporter", port, reply.fault, "monitoring.blackbox_port")
         return [
             skipped("blackbox exporter configuration", "the blackbox exporter does not answer"),
             warning(name, f"the blackbox exporter cannot probe: {what}", fix),
@@ -541,7 +555,8 @@ def _probed(reply: Reply, address: str) -> Result:
     name = "websocket probe"
     if reply.status != 200:
         what = f"the blackbox exporter cannot probe: {reply.said}"
-        return failed(name, what, "Let it use the rendered blackbox.yml (--config.file), and reload it.")
+        fix = "Let it use the rendered blackbox.yml (--config.file), and reload it."
+        return failed(name, what, fix if reply.status == 400 else WEB_FLAGS)
     # Between the log of the probe and the configuration of the module.
     metrics = reply.text.partition("Metrics that would have been returned:\n")[2].partition("\n\n\n")[0]
     if total(read_samples(metrics), "probe_success") == 1:
