@@ -316,6 +316,19 @@ async def test_a_prometheus_that_was_just_started_has_time(clinic: Clinic) -> No
     assert findings.of("scrape target").fix == probes.LATER
 
 
+async def test_a_prometheus_that_was_just_reloaded_knows_its_alertmanager_soon(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "_YOUNG_SECONDS", 0.0)
+    await clinic.shows("alerts go to", "ok")
+    clinic.stack.edit(CONFIG, "alerting:\n  alertmanagers:\n  - ", "alerting:\n  alertmanagers:\n  - timeout: 9s\n    ")
+    try:
+        await clinic.stack.reload("prometheus")
+        assert (await clinic.look()).of("alerts go to").status == "ok"
+    finally:
+        await clinic.put_back("prometheus")
+
+
 async def test_another_program_has_the_port_of_prometheus(clinic: Clinic) -> None:
     port = clinic.environment["PA_MONITORING_NODE_PORT"]
     finding = (await clinic.look(PA_MONITORING_PROMETHEUS_PORT=port)).of("prometheus")

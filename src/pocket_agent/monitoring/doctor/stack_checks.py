@@ -348,6 +348,8 @@ def _down_fix(context: Context, target: ScrapeTarget) -> str:
 
 _WATCHDOG: Final = "Watchdog"
 _ARMED_SECONDS: Final = 10.0
+SETTLE_SECONDS: Final = 7
+"""After a reload Prometheus knows no Alertmanager for up to 5 s, and drops what fires (discovery.Manager, updatert)."""
 _NOT_SENT: Final = {_WATCHDOG, "InfoInhibitor"}
 """Alerts that fire while nothing is wrong."""
 
@@ -396,7 +398,14 @@ async def check_route(context: Context, prometheus: Prometheus, *, young: bool) 
         young: whether Prometheus was started just now.
     """
     name = "alerts go to"
-    data = await prometheus.data("alertmanagers", AlertmanagerTargets)
+    data, runtime = await asyncio.gather(
+        prometheus.data("alertmanagers", AlertmanagerTargets), prometheus.data("status/runtimeinfo", RuntimeInfo)
+    )
+    if data is not None and not data.active_alertmanagers and runtime is not None and runtime.loaded_at is not None:
+        age = (datetime.now(UTC) - runtime.loaded_at).total_seconds()
+        if 0 <= age < SETTLE_SECONDS and not young:
+            await asyncio.sleep(SETTLE_SECONDS - age)
+            data = await prometheus.data("alertmanagers", AlertmanagerTargets)
     if data is None:
         return [skipped(name, "Prometheus does not return where its alerts go")]
     active = [found.url for found in data.active_alertmanagers]
