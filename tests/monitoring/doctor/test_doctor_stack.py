@@ -59,6 +59,24 @@ async def test_an_alert_that_pages_and_cannot_fire_is_named(clinic: Clinic) -> N
     assert "WebSocketProbeFailed" in finding.fix or "just now" in finding.fix
 
 
+async def test_collectors_that_the_node_exporter_does_not_run_are_named(clinic: Clinic) -> None:
+    flags = ", ".join(f'"--no-collector.{name}"' for name in ("meminfo", "vmstat", "loadavg", "filesystem"))
+    async with clinic.without("node_exporter"):
+        clinic.stack.edit("local.json", '"--no-collector.systemd"', f'"--no-collector.systemd", {flags}')
+    try:
+        reasons = (
+            "FilesystemSpaceLow (the node exporter's collector filesystem is off)",
+            "MachineMemoryLow (the node exporter's collector meminfo is off)",
+            "MachineOverloaded (the node exporter's collector loadavg or cpu is off)",
+            "OutOfMemoryKill (the node exporter's collector vmstat is off)",
+        )
+        finding = await clinic.shows("alerts armed", "warning", *reasons)
+    finally:
+        async with clinic.without("node_exporter"):
+            clinic.render()
+    assert "prometheus-node-exporter.service" in finding.fix or "just now" in finding.fix
+
+
 def deliveries(findings: Findings) -> list[tuple[str, str]]:
     """The status and the message of each result of the test alerts."""
     return [(finding.status, finding.message) for finding in findings if finding.name == "alert delivery"]

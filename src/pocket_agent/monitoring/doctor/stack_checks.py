@@ -384,9 +384,12 @@ async def check_armed(context: Context, prometheus: Prometheus, *, young: bool) 
     paging = sorted(
         alert.name for alert in all_alerts(Settings()) if alert.severity == "critical" and alert.name in reasons
     )
-    if not paging:
-        return [ok(name, what)]
-    return [warning(name, what, LATER if young else f"See {runbook(paging[0])}")]
+    if paging:
+        return [warning(name, what, LATER if young else f"See {runbook(paging[0])}")]
+    if any("collector" in reason for reason in reasons.values()):
+        fix = "Start the node exporter with the rendered flags (systemd/prometheus-node-exporter.service)."
+        return [warning(name, what, LATER if young else fix)]
+    return [ok(name, what)]
 
 
 async def check_route(context: Context, prometheus: Prometheus, *, young: bool) -> list[Result]:
