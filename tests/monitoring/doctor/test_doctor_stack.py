@@ -362,6 +362,14 @@ async def test_another_program_has_the_port_of_alertmanager(clinic: Clinic) -> N
     assert f"port {port} is taken by another program, prometheus-node-exporter (process " in finding.message
 
 
+async def test_another_program_has_the_port_of_the_blackbox_exporter(clinic: Clinic) -> None:
+    port = clinic.environment["PA_MONITORING_NODE_PORT"]
+    finding = (await clinic.look(PA_MONITORING_BLACKBOX_PORT=port)).of("websocket probe")
+    assert finding.status == "failed"
+    assert f"port {port} is taken by another program, prometheus-node-exporter (process " in finding.message
+    assert "monitoring.blackbox_port" in finding.fix
+
+
 async def test_a_configuration_like_that_of_the_guide(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
     """No rules are found, another port is scraped, and the alerts go nowhere."""
     monkeypatch.setattr(probes, "_YOUNG_SECONDS", 0.0)

@@ -99,7 +99,7 @@ async def _listens(port: int) -> bool:
 START: Final = "Start it: pocket-agent monitoring up DIR, or systemctl start {}."
 
 
-WEB_FLAGS: Final = (
+_WEB_FLAGS: Final = (
     "Start it with the rendered flags: no --web.config.file (TLS, passwords), no --web.route-prefix, no path in "
     "--web.external-url."
 )
@@ -122,7 +122,7 @@ def _state(name: str, port: int, holder: PortHolder | None, said: str, setting: 
     if own and said.startswith("status 503"):
         return f"{holder.name} at port {port} is not ready: {said}", "Wait for it; its log has its progress."
     if own and said.startswith("status "):
-        fix = WEB_FLAGS + (f" If it is another program: {other}" if holder.pid is None else "")
+        fix = _WEB_FLAGS + (f" If it is another program: {other}" if holder.pid is None else "")
         return f"{holder.name} answers at port {port}, but not as {name} should: {said}", fix
     if own and (holder.pid is not None or "no answer" in said):
         fix = (
@@ -552,12 +552,13 @@ async def check_probe(context: Context) -> list[Result]:
     url = f"{context.blackbox}/probe"
     # debug: the reply has the log of the probe, with the reason of a failure.
     reply = await get(url, {"target": address, "module": _MODULE, "debug": "true"}, seconds=_PROBE_SECONDS)
-    if reply.status is None:
+    if "probe_success" not in reply.text and "Unknown module" not in reply.text:
         port = context.settings.monitoring.blackbox_port
-        what, fix = await unanswered("blackbox_exporter", port, reply.fault, "monitoring.blackbox_port")
+        what, fix = await unanswered("blackbox_exporter", port, reply.said, "monitoring.blackbox_port")
+        result = warning if reply.status is None else failed
         return [
             skipped("blackbox exporter configuration", "the blackbox exporter does not answer"),
-            warning(name, f"the blackbox exporter cannot probe: {what}", fix),
+            result(name, f"the blackbox exporter cannot probe: {what}", fix),
         ]
     configuration = await check_blackbox_configuration(context)
     return [*configuration, _probed(reply, address)]
@@ -567,8 +568,7 @@ def _probed(reply: Reply, address: str) -> Result:
     name = "websocket probe"
     if reply.status != 200:
         what = f"the blackbox exporter cannot probe: {reply.said}"
-        fix = "Let it use the rendered blackbox.yml (--config.file), and reload it."
-        return failed(name, what, fix if reply.status == 400 else WEB_FLAGS)
+        return failed(name, what, "Let it use the rendered blackbox.yml (--config.file), and reload it.")
     # Between the log of the probe and the configuration of the module.
     metrics = reply.text.partition("Metrics that would have been returned:\n")[2].partition("\n\n\n")[0]
     if total(read_samples(metrics), "probe_success") == 1:
