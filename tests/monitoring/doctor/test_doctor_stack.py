@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from pocket_agent.monitoring import render, write
 from pocket_agent.monitoring.doctor import delivery, probes, stack_checks
 from pocket_agent.monitoring.targets import PortHolder
 from tests.harness.clinic import ALERTMANAGER, Clinic, Findings, open_clinic
@@ -368,6 +369,26 @@ async def test_another_program_has_the_port_of_the_blackbox_exporter(clinic: Cli
     assert finding.status == "failed"
     assert f"port {port} is taken by another program, prometheus-node-exporter (process " in finding.message
     assert "monitoring.blackbox_port" in finding.fix
+
+
+async def test_the_second_server_of_a_stack_is_not_compared_with_the_first(clinic: Clinic, tmp_path: Path) -> None:
+    changed = {f"PA_{name}_PORT": str(free_port()) for name in ("METRICS", "SERVER_PLAIN")}
+    first = load({**clinic.environment, **changed}, tmp_path, free_port()).settings
+    programs = ("prometheus", "alertmanager", "blackbox_exporter")
+    write(clinic.stack.folder, render(first, [clinic.stack.settings]), force=True)
+    try:
+        for program in programs:
+            await clinic.stack.reload(program)
+        await clinic.shows("scrape identity", "ok")
+        findings = await clinic.look()
+    finally:
+        for program in programs:
+            await clinic.put_back(program)
+    assert findings.failures <= {"targets"}, "the first server does not run"
+    assert findings.of("websocket probe").status == "ok"
+    for name in ("prometheus configuration", "rules", "alertmanager configuration", "blackbox exporter configuration"):
+        finding = findings.of(name)
+        assert (finding.status, "not the first of the stack" in finding.message) == ("skipped", True)
 
 
 async def test_a_configuration_like_that_of_the_guide(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:

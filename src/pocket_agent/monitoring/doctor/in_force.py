@@ -9,7 +9,7 @@ import itertools
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -209,7 +209,21 @@ def _render_once(settings: Settings) -> dict[str, str]:
         return _rendered[0][1]
 
 
+async def with_suffix(context: Context) -> Context:
+    """The context of a server, with its suffix in the configuration that Prometheus has loaded."""
+    config = await Prometheus(context.prometheus).data("status/config", ConfigText)
+    for job in _parse(config.yaml).get("scrape_configs") or () if config is not None else ():
+        base, dash, number = str(job.get("job_name")).rpartition("-")
+        addresses = [one for place in job.get("static_configs") or () for one in place.get("targets") or ()]
+        if base == SERVER_JOB and number.isdigit() and context.target.metrics in addresses:
+            return replace(context, suffix=dash + number)
+    return context
+
+
 async def _expected(context: Context, result: str) -> dict[str, str] | Result:
+    if context.suffix:
+        what = "this server is not the first of the stack: the stack is rendered from the settings of another server"
+        return skipped(result, what, "Run pocket-agent doctor with the settings of that server as well.")
     try:
         return await asyncio.to_thread(_render_once, context.settings)
     except ConfigurationError as error:

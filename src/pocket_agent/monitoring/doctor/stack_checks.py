@@ -551,7 +551,8 @@ async def check_probe(context: Context) -> list[Result]:
     name, address = "websocket probe", context.target.address
     url = f"{context.blackbox}/probe"
     # debug: the reply has the log of the probe, with the reason of a failure.
-    reply = await get(url, {"target": address, "module": _MODULE, "debug": "true"}, seconds=_PROBE_SECONDS)
+    module = _MODULE + context.suffix.replace("-", "_")
+    reply = await get(url, {"target": address, "module": module, "debug": "true"}, seconds=_PROBE_SECONDS)
     if "probe_success" not in reply.text and "Unknown module" not in reply.text:
         port = context.settings.monitoring.blackbox_port
         what, fix = await unanswered("blackbox_exporter", port, reply.said, "monitoring.blackbox_port")
