@@ -126,7 +126,7 @@ class Stack:
                 path = "/-/ready" if name in {"prometheus", "alertmanager"} else "/metrics"
                 with contextlib.suppress(aiohttp.ClientError):
                     async with http.get(launch.url + path) as answer:
-                        if answer.status == 200:
+                        if answer.status != 503:  # Prometheus reads its data; a program with other flags may refuse
                             return
                 await asyncio.sleep(0.05)
 

@@ -226,6 +226,18 @@ async def test_what_a_program_has_started_ends_with_it(stage: Stage) -> None:
     assert stage.processes() == []
 
 
+async def test_an_exporter_that_cannot_be_started_leaves_the_others_running(stage: Stage) -> None:
+    exporter, path = stage.launch(PROGRAMS["node_exporter"], "")
+    Path(path).write_text("not a program", "utf-8")
+    there = [(exporter, path), stage.launch(PROGRAMS["prometheus"], f"echo up; {SLEEP}")]
+    async with running(there, stage.folder, stage.say, stage.report) as ended:
+        await eventually(lambda: bool(stage.said), "prometheus is up")
+        assert ended.empty()
+    (report,) = stage.reports
+    assert report.startswith("node_exporter cannot be started")
+    assert report.endswith(". The others run without it.")
+
+
 async def test_a_program_that_cannot_be_started_ends_those_before_it(stage: Stage) -> None:
     first = stage.launch(PROGRAMS["prometheus"], noting("p", SLEEP))
     second, path = stage.launch(PROGRAMS["alertmanager"], "")
@@ -322,7 +334,16 @@ def test_the_ports_are_those_of_the_rendered_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"prometheus": 1}', '{"prometheus": {"port": 1}}', '{"rm": {"port": 1, "flags": []}}']
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"prometheus": 1}',
+        '{"prometheus": {"port": 1}}',
+        '{"prometheus": {"port": 65536, "flags": []}}',
+        '{"rm": {"port": 1, "flags": []}}',
+    ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE).write_text(content)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -58,7 +58,7 @@ PROGRAMS: Final = {
 
 
 class _Entry(msgspec.Struct, frozen=True):
-    port: int
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
     flags: list[str]
     features: list[str] = []
 
@@ -239,14 +239,19 @@ async def running(
     of their programs.
 
     Raises:
-        FileOperationError: a program cannot be started; the others were ended.
+        FileOperationError: an essential program cannot be started; the others were ended.
     """
     ended: asyncio.Queue[Ended] = asyncio.Queue()
     async with _guarded() as group:
         kept = [_KeptProgram(launch, path, directory, group) for launch, path in present]
         try:
-            for one in kept:
-                await one.start()
+            for one, (launch, _) in zip(kept, present, strict=True):
+                try:
+                    await one.start()
+                except FileOperationError as error:
+                    if launch.program.essential:
+                        raise
+                    report(f"{error.message} The others run without it.")
             async with asyncio.TaskGroup() as tasks:
                 keepers = [tasks.create_task(one.keep(say, report, ended)) for one in kept]
                 try:

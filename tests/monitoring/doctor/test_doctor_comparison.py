@@ -49,6 +49,16 @@ def test_the_order_of_relabelling_counts() -> None:
     ]
 
 
+def test_long_texts_are_shown_where_they_differ() -> None:
+    head, tail = "a and " * 40, " or b" * 40
+    (text,) = found({"expr": f"{head}c > 2.5{tail}"}, {"expr": f"{head}c > 250{tail}"}, "rules")
+    assert text.startswith("expr is ...")
+    assert "c > 250 or b" in text
+    assert ": the settings give ..." in text
+    assert "c > 2.5 or b" in text
+    assert len(text) < 400
+
+
 def test_an_address_is_never_shown() -> None:
     expected, actual = ({"receivers": [{"name": "n", "webhook_configs": [{"url": f"http://{host}/secret"}]}]}
                         for host in ("one", "two"))  # fmt: skip
@@ -76,6 +86,7 @@ def test_an_old_matcher_means_the_same_as_a_new_one() -> None:
     [
         ('severity="critical"', True), ("severity = critical", True), ('severity!="critical"', False),
         ('severity=~"crit.*|x"', True), ('severity=~"crit"', False), ('severity!~"warn.*"', True),
+        ('severity=~"[[:alpha:]]+"', True), ('severity=~"[[:digit:]]+"', False),
         ('team=""', True), ('team=~".+"', False), ('team!="x"', True), ('severity=~"("', False),
     ],
 )  # fmt: skip

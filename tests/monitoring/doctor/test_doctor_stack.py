@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from pocket_agent.monitoring import render, write
 from pocket_agent.monitoring.doctor import delivery, probes, stack_checks
+from pocket_agent.monitoring.targets import PortHolder
 from tests.harness.clinic import ALERTMANAGER, Clinic, Findings, open_clinic
 from tests.harness.disk import fill, small_disk
 from tests.harness.follow import eventually
@@ -56,6 +58,24 @@ async def test_an_alert_that_pages_and_cannot_fire_is_named(clinic: Clinic) -> N
         reason = "WebSocketProbeFailed (Prometheus has no target of the job blackbox)"
         finding = await clinic.shows("alerts armed", "warning", reason)
     assert "WebSocketProbeFailed" in finding.fix or "just now" in finding.fix
+
+
+async def test_collectors_that_the_node_exporter_does_not_run_are_named(clinic: Clinic) -> None:
+    flags = ", ".join(f'"--no-collector.{name}"' for name in ("meminfo", "vmstat", "loadavg", "filesystem"))
+    async with clinic.without("node_exporter"):
+        clinic.stack.edit("local.json", '"--no-collector.systemd"', f'"--no-collector.systemd", {flags}')
+    try:
+        reasons = (
+            "FilesystemSpaceLow (the node exporter's collector filesystem is off)",
+            "MachineMemoryLow (the node exporter's collector meminfo is off)",
+            "MachineOverloaded (the node exporter's collector loadavg or cpu is off)",
+            "OutOfMemoryKill (the node exporter's collector vmstat is off)",
+        )
+        finding = await clinic.shows("alerts armed", "warning", *reasons)
+    finally:
+        async with clinic.without("node_exporter"):
+            clinic.render()
+    assert "prometheus-node-exporter.service" in finding.fix or "just now" in finding.fix
 
 
 def deliveries(findings: Findings) -> list[tuple[str, str]]:
@@ -152,8 +172,12 @@ async def test_a_silence_over_everything(clinic: Clinic) -> None:
 
 @pytest.mark.parametrize(
     ("matcher", "status"),
-    [("severity=critical", "warning"), ("alertname=ServiceDown", "warning"), ("alertname=SomethingElse", "ok")],
-)
+    [
+        ("severity=critical", "warning"), ("alertname=ServiceDown", "warning"), ("alertname=SomethingElse", "ok"),
+        ("job=node", "warning"), ("monitor=pocket-agent-monitor", "warning"), ("mountpoint=/", "warning"),
+        ("team=another", "ok"), ("environment=another", "ok"), ("team!=another", "warning"),
+    ],
+)  # fmt: skip
 async def test_silences_of_an_hour(clinic: Clinic, matcher: str, status: str) -> None:
     command = ["amtool", f"--alertmanager.url={clinic.stack.url('alertmanager')}", "silence"]
     silence = await said(*command, "add", "--comment=a test", "--duration=1h", matcher)
@@ -182,6 +206,39 @@ async def test_a_stopped_program_is_said_to_be_stopped(
     assert finding.status in {"failed", "warning"}
     assert "is stopped (SIGSTOP)" in finding.message
     assert finding.fix == f"Resume it: kill -CONT {pid}"
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [("prometheus", "prometheus"), ("alertmanager", "alertmanager"), ("blackbox_exporter", "websocket probe")],
+)
+async def test_a_program_that_answers_below_another_path_does_not_hang(clinic: Clinic, program: str, name: str) -> None:
+    async with clinic.without(program):
+        clinic.stack.edit("local.json", '"--web.listen-address=', '"--web.route-prefix=/x", "--web.listen-address=')
+    try:
+        findings = await clinic.look(alerts=True)
+    finally:
+        async with clinic.without(program):
+            clinic.render()
+    found = [findings.of(name)] + [
+        item for item in findings if item.name == "alert delivery" and name == "alertmanager"
+    ]
+    for finding in found:
+        assert finding.status == "failed"
+        assert "status 404" in finding.message
+        assert "no --web.route-prefix" in finding.fix
+        assert "hangs" not in finding.fix
+
+
+@pytest.mark.parametrize(
+    "holder", [PortHolder(1, "prometheus (process 1)"), PortHolder(None, "a process of another user")]
+)
+async def test_a_prometheus_that_reads_its_data_is_waited_for(holder: PortHolder) -> None:
+    """A restart would let it begin again."""
+    said = "status 503, Service Unavailable"
+    what, fix = stack_checks._state("prometheus", 9091, holder, said, "monitoring.prometheus_port")
+    assert what == f"{holder.name} at port 9091 is not ready: {said}"
+    assert fix == "Wait for it; its log has its progress."
 
 
 async def test_a_configuration_that_was_refused(clinic: Clinic) -> None:
@@ -278,6 +335,19 @@ async def test_a_prometheus_that_was_just_started_has_time(clinic: Clinic) -> No
     assert findings.of("scrape target").fix == probes.LATER
 
 
+async def test_a_prometheus_that_was_just_reloaded_knows_its_alertmanager_soon(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "_YOUNG_SECONDS", 0.0)
+    await clinic.shows("alerts go to", "ok")
+    clinic.stack.edit(CONFIG, "alerting:\n  alertmanagers:\n  - ", "alerting:\n  alertmanagers:\n  - timeout: 9s\n    ")
+    try:
+        await clinic.stack.reload("prometheus")
+        assert (await clinic.look()).of("alerts go to").status == "ok"
+    finally:
+        await clinic.put_back("prometheus")
+
+
 async def test_another_program_has_the_port_of_prometheus(clinic: Clinic) -> None:
     port = clinic.environment["PA_MONITORING_NODE_PORT"]
     finding = (await clinic.look(PA_MONITORING_PROMETHEUS_PORT=port)).of("prometheus")
@@ -291,6 +361,34 @@ async def test_another_program_has_the_port_of_alertmanager(clinic: Clinic) -> N
     finding = (await clinic.look(PA_MONITORING_ALERTMANAGER_PORT=port)).of("alertmanager")
     assert finding.status == "failed"
     assert f"port {port} is taken by another program, prometheus-node-exporter (process " in finding.message
+
+
+async def test_another_program_has_the_port_of_the_blackbox_exporter(clinic: Clinic) -> None:
+    port = clinic.environment["PA_MONITORING_NODE_PORT"]
+    finding = (await clinic.look(PA_MONITORING_BLACKBOX_PORT=port)).of("websocket probe")
+    assert finding.status == "failed"
+    assert f"port {port} is taken by another program, prometheus-node-exporter (process " in finding.message
+    assert "monitoring.blackbox_port" in finding.fix
+
+
+async def test_the_second_server_of_a_stack_is_not_compared_with_the_first(clinic: Clinic, tmp_path: Path) -> None:
+    changed = {f"PA_{name}_PORT": str(free_port()) for name in ("METRICS", "SERVER_PLAIN")}
+    first = load({**clinic.environment, **changed}, tmp_path, free_port()).settings
+    programs = ("prometheus", "alertmanager", "blackbox_exporter")
+    write(clinic.stack.folder, render(first, [clinic.stack.settings]), force=True)
+    try:
+        for program in programs:
+            await clinic.stack.reload(program)
+        await clinic.shows("scrape identity", "ok")
+        findings = await clinic.look()
+    finally:
+        for program in programs:
+            await clinic.put_back(program)
+    assert findings.failures <= {"targets"}, "the first server does not run"
+    assert findings.of("websocket probe").status == "ok"
+    for name in ("prometheus configuration", "rules", "alertmanager configuration", "blackbox exporter configuration"):
+        finding = findings.of(name)
+        assert (finding.status, "not the first of the stack" in finding.message) == ("skipped", True)
 
 
 async def test_a_configuration_like_that_of_the_guide(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:

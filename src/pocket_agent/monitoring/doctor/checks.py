@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from pocket_agent.monitoring.doctor.delivery import ALERTS_SECONDS, check_delivery
+from pocket_agent.monitoring.doctor.in_force import with_suffix
 from pocket_agent.monitoring.doctor.machine_checks import (
     check_agent,
     check_certificate,
@@ -117,6 +118,7 @@ async def _stack(context: Context, *, wanted: bool) -> list[Result]:
     """The monitoring stack, if there is one."""
     if not wanted and not await is_set_up(context):
         return [absence()]
+    context = await with_suffix(context)
     checks = (
         DoctorCheck("prometheus", partial(check_prometheus, context)),
         DoctorCheck("alertmanager", partial(check_alertmanager, context)),

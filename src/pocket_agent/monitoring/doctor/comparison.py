@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import takewhile
 from typing import Any, Final
 
 from pocket_agent.settings import format_duration
@@ -23,6 +24,13 @@ _UNITS: Final = {"y": 31_536_000, "w": 604_800, "d": 86_400, "h": 3600, "m": 60,
 _MATCHER: Final = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"?(.*?)"?\s*', re.DOTALL)
 _LEGACY: Final = {"match": "=", "match_re": "=~"}
 _PASSWORD: Final = re.compile(r"://[^/@\s]+@")
+
+
+_CLASS: Final = re.compile(r"\[:(\w+):\]")
+_CLASSES: Final = {
+    "alnum": "0-9A-Za-z", "alpha": "A-Za-z", "digit": "0-9", "lower": "a-z", "space": r"\s", "upper": "A-Z",
+    "word": r"\w", "xdigit": "0-9A-Fa-f",
+}  # fmt: skip
 
 
 class _Absent:
@@ -84,7 +92,7 @@ class Difference:
         return ".".join(self.keys).replace(".[", "[")
 
     def __str__(self) -> str:
-        expected, actual = (self._show(value) for value in (self.expected, self.actual))
+        expected, actual = _excerpts(self._show(self.expected), self._show(self.actual))
         if self.actual is ABSENT:
             return f"{self.path} is missing: the settings give {expected}"
         if self.expected is ABSENT:
@@ -95,8 +103,16 @@ class Difference:
         key = next((key for key in reversed(self.keys) if not key.startswith("[")), "")
         shown = _redact(value, key, self.secrets)
         text = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False, default=str)
-        text = " ".join(text.split())
-        return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        return " ".join(text.split())
+
+
+def _excerpts(*texts: str) -> Iterator[str]:
+    """The parts of two texts that show where they differ."""
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*texts, strict=False)))
+    start = common - _SHOWN // 2 if common > _SHOWN * 3 // 4 else 0
+    for text in texts:
+        shown = text[start : start + _SHOWN]
+        yield f"{'...' if start else ''}{shown}{'...' if len(text) > start + _SHOWN else ''}"
 
 
 def fingerprint(text: str) -> str:
@@ -277,6 +293,8 @@ def matches(matchers: Iterable[tuple[str, str, str]], labels: Mapping[str, str])
 def _holds(actual: str, operator: str, value: str) -> bool:
     if operator in {"=", "!="}:
         return (actual == value) == (operator == "=")
+    # Alertmanager's expressions (RE2) have classes within classes, as [[:alpha:]].
+    value = _CLASS.sub(lambda found: _CLASSES.get(found[1], found[0]), value)
     try:
         found = re.fullmatch(value, actual) is not None
     except re.error:  # RE2 has a syntax that Python does not have

@@ -30,11 +30,9 @@ from pocket_agent.monitoring.doctor.probes import (
     read_samples,
 )
 from pocket_agent.monitoring.doctor.result import Context, Result, failed, ok, skipped
-from pocket_agent.monitoring.doctor.stack_checks import SET_UP, START, Receivers, receivers_of
+from pocket_agent.monitoring.doctor.stack_checks import SET_UP, SETTLE_SECONDS, Receivers, receivers_of, unanswered
 from pocket_agent.monitoring.rules import ALERT_SERVICE
 
-_SETTLE_SECONDS: Final = 7
-"""After a reload Prometheus knows no Alertmanager for up to 5 s, and drops what fires (discovery.Manager, updatert)."""
 _ARRIVAL_SECONDS: Final = 20.0
 """Limit for its way from the rule to Alertmanager."""
 DELIVERY_SECONDS: Final = 30.0
@@ -82,8 +80,8 @@ async def check_delivery(context: Context) -> list[Result]:
     url = context.alertmanager
     receivers = await receivers_of(url)
     if receivers is None:
-        fix = START.format("prometheus-alertmanager")
-        return [failed(_NAME, f"Alertmanager does not answer at {url}", fix)]
+        said, port = (await get(f"{url}/-/ready")).said, context.settings.monitoring.alertmanager_port
+        return [failed(_NAME, *await unanswered("alertmanager", port, said, "monitoring.alertmanager_port"))]
     # Nothing but a program of its user, the dead man's switch, is notified of a Watchdog.
     severities = [severity for severity in _ALERTS if severity != "none" or receivers.get("watchdog")]
     before = await _attempts(url)
@@ -158,7 +156,7 @@ async def _rules(
 ) -> AsyncIterator[tuple[str, str] | None]:
     """Rules that fire, until the block is left; yields what is wrong if Prometheus does not take them."""
     path = directory / _FILE
-    start = int(time.time()) + _SETTLE_SECONDS
+    start = int(time.time()) + SETTLE_SECONDS
     expr = f"vector(time()) >= {start} < {start + int(_EXPIRY.total_seconds())}"
     rules = [{**_alert(severity, instance), "alert": _ALERTS[severity], "expr": expr} for severity in severities]
     for rule in rules:

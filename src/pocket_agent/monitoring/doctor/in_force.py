@@ -9,11 +9,11 @@ import itertools
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import psutil
@@ -209,7 +209,21 @@ def _render_once(settings: Settings) -> dict[str, str]:
         return _rendered[0][1]
 
 
+async def with_suffix(context: Context) -> Context:
+    """The context of a server, with its suffix in the configuration that Prometheus has loaded."""
+    config = await Prometheus(context.prometheus).data("status/config", ConfigText)
+    for job in _parse(config.yaml).get("scrape_configs") or () if config is not None else ():
+        base, dash, number = str(job.get("job_name")).rpartition("-")
+        addresses = [one for place in job.get("static_configs") or () for one in place.get("targets") or ()]
+        if base == SERVER_JOB and number.isdigit() and context.target.metrics in addresses:
+            return replace(context, suffix=dash + number)
+    return context
+
+
 async def _expected(context: Context, result: str) -> dict[str, str] | Result:
+    if context.suffix:
+        what = "this server is not the first of the stack: the stack is rendered from the settings of another server"
+        return skipped(result, what, "Run pocket-agent doctor with the settings of that server as well.")
     try:
         return await asyncio.to_thread(_render_once, context.settings)
     except ConfigurationError as error:
@@ -321,6 +335,7 @@ def _flags(actual: Mapping[str, str], local: str) -> Iterator[Result]:
 
 
 _NUMBER: Final = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.])")
+_STRING: Final = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)""")
 _SHOWN: Final = 5
 _LATE_SECONDS: Final = 60.0
 _RULES: Final = "rules"
@@ -382,12 +397,15 @@ def _not_evaluated(
 
 
 def _rendered_rules(rendered: Mapping[str, str]) -> tuple[list[Rule], dict[str, dict[str, Any]]]:
-    """The rendered rules and groups, as Prometheus returns them."""
-    rules, groups = [], {}
+    """The rendered rules, as Prometheus returns them, and what the group of each gives, by the name of the rule."""
+    rules: list[Rule] = []
+    groups: dict[str, dict[str, Any]] = {}
     for path, text in rendered.items():
         for group in _parse(text)["groups"] if path.startswith("prometheus/rules/") else ():
-            groups[group["name"]] = {key: value for key, value in group.items() if key not in {"name", "rules"}}
-            rules += [{"name": rule.get("alert") or rule["record"], **rule} for rule in group["rules"]]
+            values = {key: value for key, value in group.items() if key not in {"name", "rules"}}
+            named = [{"name": rule.get("alert") or rule["record"], **rule} for rule in group["rules"]]
+            groups |= {rule["name"]: values for rule in named}
+            rules += named
     return [{key: value for key, value in rule.items() if key not in {"alert", "record"}} for rule in rules], groups
 
 
@@ -427,8 +445,10 @@ async def _with_rendered_queries(prometheus: Prometheus, wanted: Sequence[Rule],
 
 
 def _squeezed(query: str) -> str:
-    """A query without white space, its numbers in one notation."""
-    return _NUMBER.sub(lambda found: repr(float(found[0])), "".join(query.split()))
+    """A query without white space, its numbers in one notation; its strings unchanged, as `le="0.1"` is not "0.10"."""
+    parts = _STRING.split(query)
+    parts[::2] = (_NUMBER.sub(lambda found: repr(float(found[0])), "".join(part.split())) for part in parts[::2])
+    return "".join(parts)
 
 
 def _rule_differences(wanted: Sequence[Rule], loaded: Sequence[Rule], prometheus: Prometheus) -> Iterator[Result]:
@@ -469,8 +489,11 @@ def _group_differences(
 ) -> Iterator[Result]:
     for group in loaded:
         actual = {"interval": _spelled(group.interval), "limit": group.limit}
-        for difference in differences(wanted.get(group.name, actual), actual, GRAMMARS["rules"]):
-            yield warning(_RULES, f"the group {group.name}: {difference}", _fix(prometheus))
+        # By its rules, as a rule may have been moved to a group with another name.
+        rendered = {str(wanted[rule.name]): wanted[rule.name] for rule in group.rules if rule.name in wanted}
+        found = [str(one) for values in rendered.values() for one in differences(values, actual, GRAMMARS["rules"])]
+        for text in dict.fromkeys(found):
+            yield warning(_RULES, f"the group {group.name}: {text}", _fix(prometheus))
 
 
 # --- Alertmanager
@@ -486,6 +509,7 @@ class AlertmanagerStatus(msgspec.Struct):
     config: _Config
 
 
+_JOBS: Final = re.compile(r'\bjob=~?"([^"]+)"')
 _ADDRESS: Final = re.compile(r".*(?:url|to|key|file)")
 _RECEIVERS: Final = "receivers"
 _CONFIG_HASH_BYTES: Final = 6  # of MD5, little-endian, which fit into a float64 (Alertmanager, config/coordinator.go)
@@ -516,7 +540,7 @@ async def check_alertmanager_configuration(context: Context) -> list[Result]:
             f"the addresses of {listed(hidden)} cannot be compared: Alertmanager hides them, and no file has its text"
         )
         results.append(warning(own.result, what, RENDER.format("Alertmanager")))
-    alerts = [labels for _, labels in alert_labels(context, rendered)]
+    alerts = [alert.labels for alert in _alert_labels(rendered)]
     results += [*_undelivered(expected, actual, alerts), *_inhibited(expected, actual, alerts)]
     return results or [ok(own.result, "is what the settings render")]
 
@@ -539,14 +563,41 @@ def _unlabelled(receiver: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in receiver.items() if key != "labels" or not own}
 
 
-def alert_labels(context: Context, rendered: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
-    """The severity and the labels of each alert of this server."""
-    rules, _ = _rendered_rules(rendered)
-    own = {"instance": context.target.metrics, "job": SERVER_JOB}
+class _AlertLabels(NamedTuple):
+    """The labels of an alert, and the text of its rule, which names further labels that it may have."""
+
+    labels: dict[str, str]
+    text: str
+
+    def may_match(self, matchers: Iterable[tuple[str, str, str]]) -> bool:
+        """Whether all matchers hold, if a further label has any value."""
+        known = (one for one in matchers if one[0] in self.labels or not re.search(rf"\b{one[0]}\b", self.text))
+        return matches(known, self.labels)
+
+
+def _alert_labels(rendered: Mapping[str, str]) -> list[_AlertLabels]:
+    """Each alert, once for each target that it may be about."""
+    config, rules = _parse(rendered["prometheus/prometheus.yml"]), _rendered_rules(rendered)[0]
+    targets: dict[str, list[dict[str, str]]] = {}
+    for job in config["scrape_configs"]:
+        replaced = {
+            rule["target_label"]: rule["replacement"]
+            for rule in job.get("relabel_configs") or ()
+            if not rule["target_label"].startswith("__")
+        }
+        for place in job["static_configs"]:
+            for address in place["targets"]:
+                own = {"job": job["job_name"], "instance": address, **place.get("labels", {}), **replaced}
+                targets.setdefault(own["job"], []).append(own)
     return [
-        (rule["labels"]["severity"], {"alertname": rule["name"], **own, **rule["labels"]})
+        _AlertLabels(
+            {"alertname": rule["name"], **config["global"]["external_labels"], **target, **rule["labels"]},
+            f"{rule['expr']} {rule['annotations']}",
+        )
         for rule in rules
         if "severity" in rule.get("labels", {})
+        for job in dict.fromkeys("|".join(_JOBS.findall(rule["expr"]) or [SERVER_JOB]).split("|"))
+        for target in targets.get(job, ())
     ]
 
 
@@ -660,7 +711,7 @@ async def check_silences(context: Context) -> list[Result]:
     found = silences.read(list[_Silence])
     if found is None:
         return [skipped(name, f"Alertmanager does not return its silences: {silences.said}")]
-    known = alert_labels(context, rendered)
+    known = _alert_labels(rendered)
     results = [result for silence in found for result in _covered(silence, known, url)]
     for alert in alerts.read(list[_Alert]) or ():
         if alert.status.inhibited_by and alert.labels.get("severity") == "critical":
@@ -671,15 +722,13 @@ async def check_silences(context: Context) -> list[Result]:
     return results or [ok(name, "cover no alert of this server")]
 
 
-def _covered(silence: _Silence, alerts: Sequence[tuple[str, dict[str, str]]], url: str) -> Iterator[Result]:
+def _covered(silence: _Silence, alerts: Sequence[_AlertLabels], url: str) -> Iterator[Result]:
     if silence.status.state not in {"active", "pending"}:
         return
-    # A label that a rule does not set, such as `slo`, may have any value.
     covered = [
-        (severity, labels["alertname"])
-        for severity, labels in alerts
-        if severity != "none"
-        and matches([matcher.parsed for matcher in silence.matchers if matcher.name in labels], labels)
+        (alert.labels["severity"], alert.labels["alertname"])
+        for alert in alerts
+        if alert.labels["severity"] != "none" and alert.may_match([matcher.parsed for matcher in silence.matchers])
     ]
     if not covered:
         return

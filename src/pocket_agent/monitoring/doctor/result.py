@@ -73,6 +73,8 @@ class Context:
         candidates: where to look for `claude` when it is neither set nor on PATH.
         installed: the configuration of a Prometheus that runs as a service, as Debian's package has it.
         file_system: returns the type of the file system of a path, such as `ext4`.
+        suffix: of this server's jobs and modules, such as `-2`, in a stack of several servers; empty for the first one,
+            whose settings the stack is rendered from.
     """
 
     loaded: LoadedSettings
@@ -80,6 +82,7 @@ class Context:
     candidates: tuple[Path, ...] = ()
     installed: Path = _INSTALLED
     file_system: Callable[[Path], str] = file_system_of
+    suffix: str = ""
 
     @property
     def settings(self) -> Settings:

@@ -99,7 +99,13 @@ async def _listens(port: int) -> bool:
 START: Final = "Start it: pocket-agent monitoring up DIR, or systemctl start {}."
 
 
-async def _unanswered(name: str, port: int, said: str, setting: str) -> tuple[str, str]:
+_WEB_FLAGS: Final = (
+    "Start it with the rendered flags: no --web.config.file (TLS, passwords), no --web.route-prefix, no path in "
+    "--web.external-url."
+)
+
+
+async def unanswered(name: str, port: int, said: str, setting: str) -> tuple[str, str]:
     """What is wrong with a program that does not answer at its port as it should, and what to do."""
     return await asyncio.to_thread(_state, name, port, port_holder(port), said, setting)
 
@@ -111,16 +117,19 @@ def _state(name: str, port: int, holder: PortHolder | None, said: str, setting: 
         return f"nothing answers at http://127.0.0.1:{port}: {said}", START.format(unit)
     if holder.pid is not None and is_stopped(holder.pid):
         return f"{holder.name} is stopped (SIGSTOP) and does not answer: {said}", f"Resume it: kill -CONT {holder.pid}"
-    if holder.pid is None and "no answer" not in said:
-        fix = f"End it, or choose another {setting} than {port}, and render again."
-        return f"port {port} is taken by {holder.name}, which is not {name}: {said}", fix
-    if holder.pid is None or holder.name.partition(" (")[0] in known.binaries:
+    own = holder.pid is None or holder.name.partition(" (")[0] in known.binaries
+    other = f"End it, or choose another {setting} than {port}, and render again."
+    if own and said.startswith("status 503"):
+        return f"{holder.name} at port {port} is not ready: {said}", "Wait for it; its log has its progress."
+    if own and said.startswith("status "):
+        fix = _WEB_FLAGS + (f" If it is another program: {other}" if holder.pid is None else "")
+        return f"{holder.name} answers at port {port}, but not as {name} should: {said}", fix
+    if own and (holder.pid is not None or "no answer" in said):
         fix = (
             f"It hangs: see its log. Restart it: systemctl restart {unit}, or end and start pocket-agent monitoring up."
         )
         return f"{holder.name} listens on port {port} and does not answer: {said}", fix
-    fix = f"End it, or choose another {setting} than {port}, and render again."
-    return f"port {port} is taken by another program, {holder.name}: {said}", fix
+    return f"port {port} is taken by another program, {holder.name}: {said}", other
 
 
 # --- Prometheus
@@ -158,7 +167,7 @@ async def _absent(context: Context, prometheus: Prometheus, said: str, *, known:
     name, port = "prometheus", context.settings.monitoring.prometheus_port
     if known:
         return failed(name, f"is at {prometheus.url}, and not ready: {said}", "Wait for it; its log has its progress.")
-    return failed(name, *await _unanswered(name, port, said, "monitoring.prometheus_port"))
+    return failed(name, *await unanswered(name, port, said, "monitoring.prometheus_port"))
 
 
 # --- its database
@@ -324,6 +333,11 @@ def _down_fix(context: Context, target: ScrapeTarget) -> str:
             return f"{holder.name} listens there and does not answer in time: see its log, and restart it."
     if "limit exceeded" in target.last_error:
         return f"See {runbook('MonitoringTargetDown')}; {RENDER.format('Prometheus')}"
+    if "HTTP status" in target.last_error:
+        return (
+            "It answers, but not to this request: see its log, and its --web.* flags; or correct the target (path, "
+            "parameters, authorization) and reload Prometheus."
+        )
     if target.scrape_url.startswith(f"{context.blackbox}/probe"):
         return START.format(PROGRAMS["blackbox_exporter"].binaries[-1])
     return "Start what should answer there, or correct the target and reload Prometheus."
@@ -334,6 +348,8 @@ def _down_fix(context: Context, target: ScrapeTarget) -> str:
 
 _WATCHDOG: Final = "Watchdog"
 _ARMED_SECONDS: Final = 10.0
+SETTLE_SECONDS: Final = 7
+"""After a reload Prometheus knows no Alertmanager for up to 5 s, and drops what fires (discovery.Manager, updatert)."""
 _NOT_SENT: Final = {_WATCHDOG, "InfoInhibitor"}
 """Alerts that fire while nothing is wrong."""
 
@@ -368,9 +384,12 @@ async def check_armed(context: Context, prometheus: Prometheus, *, young: bool) 
     paging = sorted(
         alert.name for alert in all_alerts(Settings()) if alert.severity == "critical" and alert.name in reasons
     )
-    if not paging:
-        return [ok(name, what)]
-    return [warning(name, what, LATER if young else f"See {runbook(paging[0])}")]
+    if paging:
+        return [warning(name, what, LATER if young else f"See {runbook(paging[0])}")]
+    if any("collector" in reason for reason in reasons.values()):
+        fix = "Start the node exporter with the rendered flags (systemd/prometheus-node-exporter.service)."
+        return [warning(name, what, LATER if young else fix)]
+    return [ok(name, what)]
 
 
 async def check_route(context: Context, prometheus: Prometheus, *, young: bool) -> list[Result]:
@@ -382,7 +401,14 @@ async def check_route(context: Context, prometheus: Prometheus, *, young: bool) 
         young: whether Prometheus was started just now.
     """
     name = "alerts go to"
-    data = await prometheus.data("alertmanagers", AlertmanagerTargets)
+    data, runtime = await asyncio.gather(
+        prometheus.data("alertmanagers", AlertmanagerTargets), prometheus.data("status/runtimeinfo", RuntimeInfo)
+    )
+    if data is not None and not data.active_alertmanagers and runtime is not None and runtime.loaded_at is not None:
+        age = (datetime.now(UTC) - runtime.loaded_at).total_seconds()
+        if 0 <= age < SETTLE_SECONDS and not young:
+            await asyncio.sleep(SETTLE_SECONDS - age)
+            data = await prometheus.data("alertmanagers", AlertmanagerTargets)
     if data is None:
         return [skipped(name, "Prometheus does not return where its alerts go")]
     active = [found.url for found in data.active_alertmanagers]
@@ -442,7 +468,7 @@ async def check_alertmanager(context: Context) -> list[Result]:
     if found is None:
         said = (await get(f"{url}/-/ready")).said
         port = context.settings.monitoring.alertmanager_port
-        absent = failed(name, *await _unanswered(name, port, said, "monitoring.alertmanager_port"))
+        absent = failed(name, *await unanswered(name, port, said, "monitoring.alertmanager_port"))
         rest = ("alertmanager configuration", "receivers", "silences")
         return [absent, *(skipped(part, "Alertmanager does not answer") for part in rest)]
     configuration, receivers, silences = await asyncio.gather(
@@ -525,13 +551,15 @@ async def check_probe(context: Context) -> list[Result]:
     name, address = "websocket probe", context.target.address
     url = f"{context.blackbox}/probe"
     # debug: the reply has the log of the probe, with the reason of a failure.
-    reply = await get(url, {"target": address, "module": _MODULE, "debug": "true"}, seconds=_PROBE_SECONDS)
-    if reply.status is None:
+    module = _MODULE + context.suffix.replace("-", "_")
+    reply = await get(url, {"target": address, "module": module, "debug": "true"}, seconds=_PROBE_SECONDS)
+    if "probe_success" not in reply.text and "Unknown module" not in reply.text:
         port = context.settings.monitoring.blackbox_port
-        what, fix = await _unanswered("blackbox_exporter", port, reply.fault, "monitoring.blackbox_port")
+        what, fix = await unanswered("blackbox_exporter", port, reply.said, "monitoring.blackbox_port")
+        result = warning if reply.status is None else failed
         return [
             skipped("blackbox exporter configuration", "the blackbox exporter does not answer"),
-            warning(name, f"the blackbox exporter cannot probe: {what}", fix),
+            result(name, f"the blackbox exporter cannot probe: {what}", fix),
         ]
     configuration = await check_blackbox_configuration(context)
     return [*configuration, _probed(reply, address)]
