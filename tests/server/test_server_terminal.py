@@ -67,6 +67,19 @@ async def test_the_list_without_the_directory_says_why(room: Room) -> None:
     assert "cannot be read" in data["unavailable"]
 
 
+async def test_times_that_are_no_dates_are_left_out(room: Room) -> None:
+    """The last one is in the year 10000 in UTC."""
+    machine, project_id = await machine_of(room)
+    times = ("0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z", "yesterday", "9999-12-31T23:59:59.999-12:00")
+    for number, at in enumerate(times, 1):
+        machine.write(machine.prompt(at, timestamp=at), answer("one", timestamp=at), number=number)
+    async with room.wire() as wire:
+        assert {one["title"] for one in await sessions(wire, project_id)} == set(times)
+        for number in range(1, len(times) + 1):
+            page = await wire.ask("session_history", {"session_id": name_of(number)}, project_id=project_id)
+            assert len(page["data"]["messages"]) == 2, page
+
+
 async def test_a_watched_list_reports_what_terminals_do(room: Room) -> None:
     machine, project_id = await machine_of(room)
     watch = {"watch": True}

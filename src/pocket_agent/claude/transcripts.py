@@ -31,7 +31,7 @@ import msgspec
 
 from pocket_agent.claude.process_tree import read_marker, read_row
 from pocket_agent.claude.stream import Line, LineFramer, Oversized
-from pocket_agent.claude.transcript_records import Shown, Summary, show, summarize
+from pocket_agent.claude.transcript_records import LATEST, Shown, Summary, show, summarize
 from pocket_agent.errors import FileOperationError, InternalError, ValidationError
 from pocket_agent.model import Milliseconds
 
@@ -861,7 +861,7 @@ def _is_inside(path: str, directory: str) -> bool:
 def _transcript(
     session_id: str, directory: str, summary: Summary, status: os.stat_result, running: Mapping[str, RunningSession]
 ) -> StoredSession:
-    written = Milliseconds(status.st_mtime_ns // 1_000_000)
+    written = Milliseconds(min(status.st_mtime_ns // 1_000_000, LATEST))
     return StoredSession(
         session_id=session_id,
         directory=directory,
