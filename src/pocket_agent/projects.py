@@ -514,8 +514,8 @@ class Projects:
         state = State(log, acceptance=acceptance, limits=self.limits)
         agent = Agent(project, self._context)
         main = self._conversations.get(project.project_id)
-        directory = main.state.record.real_path if main is not None else project.real_path
-        terminal = TerminalTurns(state, directory, self._context.transcripts)
+        directories = [*([main.state.record.real_path] if main is not None else []), project.real_path]
+        terminal = TerminalTurns(state, directories, self._context.transcripts)
         loops = ConversationLoops(
             *(state, agent, store, self.capacity, self.budget, self._settings, self._observer, self._gate, terminal)
         )

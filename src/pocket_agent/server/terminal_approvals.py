@@ -265,11 +265,10 @@ class TerminalApprovals:
             self._withdraw(waiting, "The terminal does not wait for it any longer.")
 
     async def _conversation_of(self, directory: str) -> Conversation | None:
-        mains: Mapping[str, str] = {
-            conversation.state.record.real_path: conversation.state.record.id for conversation in self._projects.mains()
-        }
+        records = [conversation.state.record for conversation in self._projects.all()]
+        projects: Mapping[str, str] = {record.real_path: record.project_id for record in records}
         try:
-            found = await self._transcripts.belongs_to(directory, mains)
+            found = await self._transcripts.belongs_to(directory, projects)
         except FileOperationError:
             return None
         return self._projects.get(found) if found is not None else None
