@@ -538,7 +538,7 @@ def _peek_leniently(line: bytes) -> CliMessage:
     for field in msgspec.structs.fields(CliMessage):
         if field.encode_name in value and not field.encode_name.startswith("("):
             try:
-                cleaned = _without_surrogates(value[field.encode_name])
+                cleaned = without_surrogates(value[field.encode_name])
                 fields[field.name] = msgspec.json.decode(msgspec.json.encode(cleaned), type=field.type)
             except (msgspec.ValidationError, OverflowError):
                 continue
@@ -555,14 +555,14 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def _without_surrogates(value: object) -> object:
+def without_surrogates(value: object) -> object:
     """Replace lone surrogates by U+FFFD, as the CLI does with its own input."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
+        return [without_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+        return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
     return value
 
 
