@@ -98,6 +98,12 @@ async def test_the_conversation_that_has_the_session_is_the_one_that_ends(
     status, text = await run(server.data_dir, settings, "--print", other, folder=folder.parent)
     assert (status, text) == (0, f"cd {folder} && claude --resume={SESSION}\n"), text
     await is_over(agent)
+    shown = folder.parent / "shown"
+    shown.write_text('#!/bin/sh\necho "$CLAUDE_CONFIG_DIR $@"\n')
+    shown.chmod(0o700)
+    settings |= {"PA_CLAUDE_BINARY": str(shown), "PA_CLAUDE_ENVIRONMENT": '{"CLAUDE_CONFIG_DIR": "/sessions"}'}
+    status, text = await run(server.data_dir, settings, other, folder=folder)
+    assert (status, text) == (0, f"/sessions --resume={SESSION}\n"), "where the server's agents keep their sessions"
 
 
 async def test_sessions_that_cannot_be_resumed_as_they_are(standin_server: ServerProcess, folder: Path) -> None:

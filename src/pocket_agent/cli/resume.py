@@ -72,7 +72,10 @@ def run_resume(options: ResumeOptions, read: Callable[[], LoadedSettings], envir
         raise DirectoryUnavailableError(text) from error
     except OSError as error:
         raise DirectoryUnavailableError(f"{chosen.directory} cannot be entered: {error.strerror}.") from error
-    os.execve(program, [program, f"--resume={chosen.session_id}"], dict(environ))  # noqa: S606 - the user's own program
+    environment = dict(environ)
+    if (directory := loaded.settings.claude.environment.get("CLAUDE_CONFIG_DIR")) is not None:
+        environment["CLAUDE_CONFIG_DIR"] = directory  # where the agents keep their sessions
+    os.execve(program, [program, f"--resume={chosen.session_id}"], environment)  # noqa: S606 - the user's own program
 
 
 async def _released(client: Client, options: ResumeOptions) -> SessionData:
