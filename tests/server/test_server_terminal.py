@@ -289,3 +289,19 @@ async def _process(room: Room, project_id: str) -> int | None:
     """The pid of the agent's process, as it is stored."""
     record = await room.store.process(project_of(project_id))
     return record.pid if record is not None else None
+
+
+async def test_two_conversations_that_resume_a_session_at_once(room: Room) -> None:
+    machine, project_id = await machine_of(room)
+    machine.write(machine.prompt("at the desk"), answer("one"))
+    name = {"session_id": name_of(1)}
+    async with room.wire() as one, room.wire() as two, room.wire() as three:
+        other = (await one.ask("conversation_create", project_id=project_id))["conversation_id"]
+        replies = await asyncio.gather(
+            one.ask("session_resume", name, project_id=project_id),
+            two.ask("session_resume", name, conversation_id=other),
+            three.ask("conversation_create", name, project_id=project_id),
+        )
+    assert [code(reply) for reply in replies].count("VALIDATION_FAILED") == 2
+    having = [one.state.record.session_id for one in room.projects.of(project_id)]
+    assert having.count(name_of(1)) == 1

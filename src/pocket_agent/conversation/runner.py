@@ -157,7 +157,7 @@ class Runner:
             await state.log.write(
                 [entry_draft("prompt", prompt, model.Direction.CLIENT, said="" if paused_for else execution.prompt)],
                 Change(executions=(started,), process=self._agent.record, admits=started),
-                record={"state": model.ProjectState.EXECUTING},
+                record={"state": model.ProjectState.EXECUTING, "archived": False},
                 context=execution.context,
                 after=begun,
             )

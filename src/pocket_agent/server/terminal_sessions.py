@@ -114,10 +114,8 @@ class TerminalSessions:
     async def on_session_resume(
         self, call: Call, conversation: Conversation, request: requests.SessionResume
     ) -> requests.SessionResumeData:
-        if not request.fork:
-            self._projects.refuse_taken(conversation.state.record.id, request.session_id)
         found = await self.find(conversation, request.session_id, fork=request.fork)
-        await conversation.resume(request.session_id, fork=request.fork, found=found)
+        await self._projects.resume(conversation, request.session_id, fork=request.fork, found=found)
         return requests.SessionResumeData(conversation.state.record.project_id, request.session_id, request.fork)
 
     async def find(self, conversation: Conversation, session_id: str, *, fork: bool) -> model.KeptSession | None:
