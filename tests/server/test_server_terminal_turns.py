@@ -8,6 +8,9 @@ import pytest
 
 from pocket_agent.claude.transcripts import Continued, Transcripts
 from pocket_agent.errors import FileOperationError
+from pocket_agent.events import ExecutionFinished
+from pocket_agent.model import ExecutionStatus
+from tests.conversation.test_conversation_pause import limit
 from tests.harness.repository import git, repository
 from tests.harness.sessions import AT, Machine, answer
 from tests.server.room import Room, Wire, until
@@ -208,6 +211,28 @@ async def test_history_of_a_copy_is_not_taken_in(room: Room) -> None:
         machine.append(machine.prompt("a quince", **TERMINAL))
         await wire.ask("session_release", project_id=project_id)
         assert (await until_type(wire, "prompt", by="terminal"))["data"]["prompt"] == "a quince"
+
+
+async def test_prompts_that_wait_do_not_start_while_a_terminal_has_the_session(room: Room) -> None:
+    """They keep their place, as behind a usage limit that is reset while the terminal works."""
+    async with room.wire() as wire:
+        desk = await desk_of(room, wire)
+        conversation = room.projects.get(desk.project_id)
+        begun = await execute(wire, conversation, f"first {limit(600)}")
+        await until(lambda: conversation.state.record.queue_hold is not None)
+        desk.append(desk.machine.prompt("first", **PRINT, uuid=begun["data"]["execution_id"]))
+        await execute(wire, conversation, "second")
+        await wire.ask("session_release", project_id=desk.project_id)
+        record = run_in_terminal(desk.machine, CONVERSATION)
+        desk.turn("by hand")
+        assert (await wire.ask("queue_resume", project_id=desk.project_id))["type"] == "queue_resume"
+        said = await until_type(wire, "error")
+        assert (code(said), "terminal" in said["data"]["message"]) == ("PROCESS_ACTIVE", True)
+        assert not conversation.has_process
+        assert [execution.prompt.split()[0] for execution in conversation.state.queue] == ["first", "second"]
+        record.unlink()
+        await until(lambda: len(room.seen.of(ExecutionFinished)) == 3)
+        assert {event.status for event in room.seen.of(ExecutionFinished)} == {ExecutionStatus.SUCCESS}
 
 
 @pytest.mark.parametrize("kind", ["a folder of a repository", "a worktree"])
