@@ -279,6 +279,11 @@ async def test_the_running_cli_is_found_by_its_record(transcripts: Transcripts, 
         os.mkfifo(folder / "3.json")
         (folder / f"{process.pid}.json").write_text(json.dumps(record))
         assert [one.running for one in await listed(transcripts, machine)] == [True]
+        # Of another container, or of the same one before a restart: an agent that was killed is no terminal.
+        for entrypoint, is_terminal in (("cli", True), ("sdk-cli", False), (None, True)):
+            elsewhere = {**record, "pidDomain": "linux:x:pid:[1]", "entrypoint": entrypoint}
+            (folder / f"{process.pid}.json").write_text(json.dumps(elsewhere))
+            assert [one.running for one in await listed(transcripts, machine)] == [is_terminal]
         # The pid of a process that has ended, which another one has now.
         (folder / f"{process.pid}.json").write_text(json.dumps({**record, "procStart": "1"}))
         assert [one.running for one in await listed(transcripts, machine)] == [False]

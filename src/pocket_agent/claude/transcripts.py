@@ -328,6 +328,7 @@ class RunningSession(msgspec.Struct, frozen=True, rename="camel"):
     """A CLI that runs in a terminal, as it describes itself.
 
     Attributes:
+        entrypoint: `sdk-cli` for one without a terminal, as the agents of a server.
         status: `idle`, `busy`, or `waiting` while it shows a dialog.
         status_updated_at: when the status changed, in milliseconds of the wall clock.
     """
@@ -336,13 +337,16 @@ class RunningSession(msgspec.Struct, frozen=True, rename="camel"):
     session_id: str
     proc_start: str | None = None
     pid_domain: str | None = None
+    entrypoint: str | None = None
     status: str | None = None
     status_updated_at: float = 0.0
 
     def is_running(self, written: float) -> bool:
         """Whether the process lives, and is not an agent of a server; `written` is the time of its record."""
         if self.pid_domain is not None and not self.pid_domain.endswith(_pid_namespace()):
-            return time.time() - written < _ELSEWHERE_SECONDS
+            # An agent leaves its record when it is killed, as with the container in which it and the server ran.
+            is_agent = self.entrypoint is not None and self.entrypoint.startswith("sdk")
+            return not is_agent and abs(time.time() - written) < _ELSEWHERE_SECONDS
         row = read_row(self.pid) if self.pid > 0 else None
         if row is None or row.zombie or read_marker(self.pid) is not None:
             return False
