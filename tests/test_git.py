@@ -35,7 +35,9 @@ async def test_a_project_inside_a_repository_keeps_its_place(folder: Path, workt
     assert git(folder, "branch", "--list", "agent/*") == ""
 
 
-@pytest.mark.parametrize("branch", ["-x", "a..b", "a b", "HEAD^{tree}", "x.lock", "--upload-pack=touch pwned", "\n"])
+@pytest.mark.parametrize(
+    "branch", ["-x", "a..b", "a b", "HEAD^{tree}", "x.lock", "--upload-pack=touch x", "\n", "a\0b"]
+)
 async def test_a_branch_that_is_no_branch(folder: Path, worktrees: Path, branch: str) -> None:
     repository(folder)
     for chosen in ({"branch": branch, "base": None}, {"branch": None, "base": branch}):
@@ -54,6 +56,27 @@ async def test_a_branch_that_exists_is_taken_and_stays(folder: Path, worktrees: 
         await GIT.add_worktree(folder, worktrees, "w", branch="main", base=None)
     _, made = await GIT.add_worktree(folder, worktrees, "w", branch="mine", base=None)
     assert await GIT.remove_worktree(made, keep_branch=False) == "mine"
+
+
+async def test_a_branch_is_not_its_folder(folder: Path, worktrees: Path) -> None:
+    """`feature` cannot be made next to `feature/one`, and does not exist with it."""
+    repository(folder)
+    git(folder, "branch", "feature/one")
+    with pytest.raises(ValidationError, match=r"could not make .*feature/one' exists"):
+        await GIT.add_worktree(folder, worktrees, "w", branch="feature", base="main")
+    _, made = await GIT.add_worktree(folder, worktrees, "w", branch="other", base=None)
+    git(Path(made.root), "checkout", "--quiet", "--detach")
+    git(folder, "branch", "--delete", "other")
+    git(folder, "branch", "other/one")
+    assert await GIT.pending_work(made) == PendingWork(0, 0)
+    assert await GIT.remove_worktree(made, keep_branch=True) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+async def test_the_reason_of_git_is_its_first_line(folder: Path) -> None:
+    repository(folder)
+    os.chown(folder, 12345, 12345)
+    assert "dubious ownership" in (await GIT.why_no_worktree(folder) or "")
 
 
 async def test_only_what_exists_nowhere_else_is_pending(folder: Path, worktrees: Path) -> None:

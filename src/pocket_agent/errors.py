@@ -65,6 +65,10 @@ class ProcessActiveError(PocketAgentError, code="PROCESS_ACTIVE"):
     """Not while an execution, a subagent or a command in the background runs."""
 
 
+class SessionOpenError(ProcessActiveError):
+    """A terminal has the CLI's session open."""
+
+
 class ProcessNotFoundError(PocketAgentError, code="PROCESS_NOT_FOUND"):
     """Nothing is running, or the named execution is not there to be acted on."""
 

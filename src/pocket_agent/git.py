@@ -48,7 +48,7 @@ _REPOSITORY_SCOPES: Final = frozenset({"local", "worktree"})
 
 
 class GitError(Exception):
-    """git refused; the text is the last line of its standard error."""
+    """git refused; the text is the line of its standard error that says why."""
 
 
 class PendingWork(NamedTuple):
@@ -140,6 +140,8 @@ class Git:
             process = await asyncio.shield(starting)
         except OSError as error:
             raise GitError("git is not installed, or cannot be run") from error
+        except ValueError as error:  # a NUL character, or a character that the file system's encoding lacks
+            raise GitError("the name contains a character that no argument can hold") from error
         except asyncio.CancelledError:  # asyncio would end git, but not what git has started
             with contextlib.suppress(OSError):
                 await _kill(await starting)
@@ -155,8 +157,15 @@ class Git:
             if process.returncode is None:
                 await _kill(process)
         if code != 0:
-            raise GitError(said.strip().rpartition("\n")[2] or f"git ended with exit code {code}")
+            lines = said.strip().split("\n")  # advice may follow the reason
+            reason = next((one for one in lines if one.startswith(("fatal: ", "error: "))), lines[-1])
+            raise GitError(reason or f"git ended with exit code {code}")
         return output.strip("\n")
+
+    async def _has_branch(self, directory: Path, branch: str) -> bool:
+        name = f"refs/heads/{branch}"  # `for-each-ref` also lists the references below it, as below a directory
+        found = await self._git(directory, "for-each-ref", "--format=%(refname)", name)
+        return name in found.split("\n")
 
     async def _disarmed(self, directory: Path, *writable: str) -> list[tuple[str, str]]:
         """Settings that replace the filters that the repository of `directory` configures by those of the user."""
@@ -228,7 +237,7 @@ class Git:
             disarmed = await self._disarmed(directory)
             branch = branch or f"agent/{name}"
             await self._git(directory, "check-ref-format", f"refs/heads/{branch}")
-            exists = bool(await self._git(directory, "for-each-ref", "--format=%(refname)", f"refs/heads/{branch}"))
+            exists = await self._has_branch(directory, branch)
             if exists and base is not None:
                 raise ValidationError(f"The branch {branch} exists; `base` is only for a new one.")
             begin = f"refs/heads/{branch}" if exists else base or "HEAD"
@@ -259,7 +268,7 @@ class Git:
         Raises:
             FileOperationError: git cannot say.
         """
-        root, own = Path(worktree.root), f"refs/heads/{worktree.branch}"
+        root = Path(worktree.root)
         try:
             changes = 0
             tips = []
@@ -273,8 +282,8 @@ class Git:
                 head, git_dir = (await self._git(root, *current, writable=(repository,))).split("\n")
                 changes = len(changed.splitlines()) + await asyncio.to_thread((Path(git_dir) / "modules").is_dir)
                 tips.append(head)
-            if await self._git(Path(worktree.git_dir), "for-each-ref", "--format=%(refname)", own):
-                tips.append(own)
+            if await self._has_branch(Path(worktree.git_dir), worktree.branch):
+                tips.append(f"refs/heads/{worktree.branch}")
             others = ("--not", f"--exclude={worktree.branch}", "--branches", "--tags", "--remotes")
             count = await self._git(Path(worktree.git_dir), "rev-list", "--count", *tips, *others) if tips else "0"
         except (GitError, OSError) as error:
@@ -312,10 +321,9 @@ class Git:
             if worktree.is_own_branch and not keep_branch:
                 await self._git(repository, "branch", "--quiet", "-D", "--", worktree.branch, writable=writable)
                 return None
-            known = await self._git(repository, "for-each-ref", "--format=%(refname)", f"refs/heads/{worktree.branch}")
+            return worktree.branch if await self._has_branch(repository, worktree.branch) else None
         except GitError:
             return None
-        return worktree.branch if known else None
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:

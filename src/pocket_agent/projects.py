@@ -351,7 +351,7 @@ class Projects:
                 self.get(project_id)
                 self._refuse_more(project_id)
                 if not fork:
-                    self.refuse_taken(key, session_id)
+                    self._refuse_taken(key, session_id)
                 at = now()
                 record = ConversationRecord(
                     number=await self._store.next_project_number(),
@@ -401,7 +401,16 @@ class Projects:
                 f"This project has {limit} conversations already (limits.conversations); delete one."
             )
 
-    def refuse_taken(self, conversation_id: ConversationId, session_id: str | None) -> None:
+    async def resume(
+        self, conversation: Conversation, session_id: str, *, fork: bool, found: KeptSession | None
+    ) -> None:
+        """See `Conversation.resume`; raises ValidationError also for a session of another conversation."""
+        async with self._changing:
+            if not fork:
+                self._refuse_taken(conversation.state.record.id, session_id)
+            await conversation.resume(session_id, fork=fork, found=found)
+
+    def _refuse_taken(self, conversation_id: ConversationId, session_id: str | None) -> None:
         """Refuse a CLI session that another conversation continues: two processes would write one transcript.
 
         Raises:
@@ -514,8 +523,8 @@ class Projects:
         state = State(log, acceptance=acceptance, limits=self.limits)
         agent = Agent(project, self._context)
         main = self._conversations.get(project.project_id)
-        directory = main.state.record.real_path if main is not None else project.real_path
-        terminal = TerminalTurns(state, directory, self._context.transcripts)
+        directories = [*([main.state.record.real_path] if main is not None else []), project.real_path]
+        terminal = TerminalTurns(state, directories, self._context.transcripts)
         loops = ConversationLoops(
             *(state, agent, store, self.capacity, self.budget, self._settings, self._observer, self._gate, terminal)
         )

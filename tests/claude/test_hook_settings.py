@@ -22,6 +22,8 @@ LAYOUTS: Final = (
     "{}",
     "{}\n",
     " {\r\n}\r\n",
+    "\ufeff{}\r\n",
+    '\ufeff{"hooks": {"Stop": []}}',
     '{"model": "opus"}',
     '{\n    "model" : "opus" ,\n\t"hooks"\n:\n{ }\n}\n\n',
     '{"hooks": {}}',
@@ -43,7 +45,7 @@ def commands(folder: str = "/opt/pocket agent") -> Mapping[str, str]:
 def test_removal_restores_every_byte(text: str) -> None:
     made = install(text, commands())
     assert installed(made) == commands()
-    before, after = json.loads(text), json.loads(made)
+    before, after = json.loads(text.removeprefix("\ufeff")), json.loads(made.removeprefix("\ufeff"))
     assert {key: value for key, value in after.items() if key != "hooks"} == {
         key: value for key, value in before.items() if key != "hooks"
     }
@@ -71,9 +73,17 @@ def test_any_settings_are_restored(
 
 
 def test_a_file_that_was_not_there_is_gone_again() -> None:
-    made = install("", commands())
+    made = install(None, commands())
     assert installed(made) == commands()
-    assert remove(made) == ""
+    assert remove(made) is None
+
+
+@pytest.mark.parametrize("text", ["", "\n", " \r\n\t"])
+def test_a_blank_file_is_blank_again(text: str) -> None:
+    made = install(text, commands())
+    assert installed(made) == commands()
+    assert install(made, commands()) == made
+    assert remove(made) == text
 
 
 def test_another_installation_replaces_the_earlier_one() -> None:
@@ -87,7 +97,7 @@ def test_what_users_add_afterwards_stays() -> None:
     made = install('{"a": 1}', commands()).replace('"a": 1', '"a": 1,\n "b": 2')
     assert remove(made) == '{"a": 1,\n "b": 2}'
     made = install("{}", commands())[:-1] + ', "b": 2}'
-    assert json.loads(remove(made)) == {"b": 2}
+    assert json.loads(remove(made) or "") == {"b": 2}
 
 
 def test_settings_that_were_written_anew_lose_the_hooks_alone() -> None:
@@ -95,9 +105,29 @@ def test_settings_that_were_written_anew_lose_the_hooks_alone() -> None:
     made = json.dumps(json.loads(install(json.dumps(before), commands())), indent=4)
     assert installed(made) == commands()
     rest = {event: entries for event, entries in OTHERS.items() if entries}
-    assert json.loads(remove(made)) == {**before, "hooks": rest}
+    assert json.loads(remove(made) or "") == {**before, "hooks": rest}
     alone = json.dumps(json.loads(install('{"a": 1}', commands())), indent=2)
-    assert json.loads(remove(alone)) == {"a": 1}
+    assert json.loads(remove(alone) or "") == {"a": 1}
+
+
+def test_a_hook_that_a_user_adds_next_to_the_servers_own_stays() -> None:
+    mine = {"type": "command", "command": "notify-send \ud800"}
+    settings = json.loads(install("{}", commands()))
+    settings["hooks"]["PermissionRequest"][0]["hooks"].append(mine)
+    for text in (json.dumps(settings), json.dumps(settings, indent=2)):
+        removed = remove(text)
+        assert removed is not None
+        hooks = json.loads(removed.encode())["hooks"]
+        assert {event: entries for event, entries in hooks.items() if entries} == {
+            "PermissionRequest": [{"hooks": [mine]}]
+        }
+        assert installed(install(text, commands("/new"))) == commands("/new")
+
+
+@pytest.mark.parametrize("hooks", [5, True, "text", [5], None, {"command": "x"}])
+def test_entries_that_are_not_hooks_stay(hooks: object) -> None:
+    text = json.dumps({"hooks": {"Stop": [{"hooks": hooks}, 7]}})
+    assert remove(install(text, commands())) == text
 
 
 @pytest.mark.parametrize(

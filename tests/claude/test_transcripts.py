@@ -41,7 +41,7 @@ async def transcripts(machine: Machine) -> AsyncIterator[Transcripts]:
 
 
 async def listed(transcripts: Transcripts, machine: Machine, limit: int = 100) -> list[module.StoredSession]:
-    return (await transcripts.sessions(str(machine.project), limit)).sessions
+    return (await transcripts.sessions([str(machine.project)], limit)).sessions
 
 
 async def whole(transcripts: Transcripts, machine: Machine, limit: int = 7) -> list[Shown]:
@@ -49,7 +49,7 @@ async def whole(transcripts: Transcripts, machine: Machine, limit: int = 7) -> l
     found: list[Shown] = []
     before: int | None = None
     while before != 0:
-        page = await transcripts.page(str(machine.project), name_of(1), before, limit=limit, max_bytes=50_000)
+        page = await transcripts.page([str(machine.project)], name_of(1), before, limit=limit, max_bytes=50_000)
         assert before is None or page.before < before
         before = page.before
         found = page.lines + found
@@ -109,11 +109,11 @@ async def test_only_sessions_of_the_project_are_listed_the_last_written_first(
         (name_of(3), str(same)),
         (name_of(1), str(machine.project)),
     ]
-    listing = await transcripts.sessions(str(machine.project), 2)
+    listing = await transcripts.sessions([str(machine.project)], 2)
     assert ([one.session_id for one in listing.sessions], listing.truncated) == ([name_of(4), name_of(3)], True)
-    assert await transcripts.find(str(machine.project), name_of(2)) is None
+    assert await transcripts.find([str(machine.project)], name_of(2)) is None
     with pytest.raises(ValidationError, match="no such session"):
-        await transcripts.page(str(machine.project), name_of(2), None, limit=1, max_bytes=1000)
+        await transcripts.page([str(machine.project)], name_of(2), None, limit=1, max_bytes=1000)
 
 
 async def test_a_file_that_grows_is_not_summarized_again(
@@ -121,17 +121,17 @@ async def test_a_file_that_grows_is_not_summarized_again(
 ) -> None:
     path = machine.write(machine.prompt("first"), machine.prompt("second"))
     project = str(machine.project)
-    begin = await transcripts.continued(project, name_of(1), None, "")
+    begin = await transcripts.continued([project], name_of(1), None, "")
     with monkeypatch.context() as patch:
         patch.delattr(module, "_summary_of")
         with path.open("a") as file:
             file.write(json.dumps(machine.prompt("third")) + "\n")
-        found = await transcripts.continued(project, name_of(1), begin.end, begin.digest)
+        found = await transcripts.continued([project], name_of(1), begin.end, begin.digest)
         assert [json.loads(line.data)["prompt"] for line in found.lines] == ["third"]
     # A shorter one is another file in its place.
     path.write_text(json.dumps(machine.prompt("x", machine.project.with_name("project-x"))) + "\n")
     with pytest.raises(ValidationError, match="no such session"):
-        await transcripts.continued(project, name_of(1), begin.end, begin.digest)
+        await transcripts.continued([project], name_of(1), begin.end, begin.digest)
 
 
 async def test_worktrees_count_when_both_sides_say_so(transcripts: Transcripts, machine: Machine) -> None:
@@ -140,6 +140,8 @@ async def test_worktrees_count_when_both_sides_say_so(transcripts: Transcripts, 
     for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"], ["worktree", "add", "-q", str(tree)]):
         await asyncio.to_thread(subprocess.run, [*git, *command], check=True)
     assert worktrees(machine.project) == [str(tree)]
+    assert worktrees(machine.project / "a" / "b") == [str(tree / "a" / "b")]
+    assert worktrees(tree) == [], "the others are not its own"
     (forged / ".git").mkdir(parents=True)
     made = machine.project / ".git" / "worktrees" / "forged"
     made.mkdir()
@@ -230,9 +232,9 @@ async def test_nothing_outside_the_directory_is_read(
     assert await listed(transcripts, machine) == []
     for number in (1, 2, 3, 4):
         with pytest.raises(FileOperationError, match="cannot be read"):
-            await transcripts.page(str(machine.project), name_of(number), None, limit=1, max_bytes=1000)
+            await transcripts.page([str(machine.project)], name_of(number), None, limit=1, max_bytes=1000)
     with pytest.raises(ValidationError):
-        await transcripts.page(str(machine.project), name_of(5), None, limit=1, max_bytes=1000)
+        await transcripts.page([str(machine.project)], name_of(5), None, limit=1, max_bytes=1000)
     machine.write(machine.prompt("mine"), number=6)
     assert len(await listed(transcripts, machine)) == 1
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)  # the file of another user
@@ -259,7 +261,7 @@ async def test_ten_thousand_sessions_are_listed(transcripts: Transcripts, machin
     machine.path()
     for number in range(10_000):
         machine.path().with_name(f"{name_of(number)}.jsonl").write_text(text)
-    listing = await transcripts.sessions(str(machine.project), 100)
+    listing = await transcripts.sessions([str(machine.project)], 100)
     assert (len(listing.sessions), listing.truncated) == (100, True)
 
 
@@ -277,6 +279,11 @@ async def test_the_running_cli_is_found_by_its_record(transcripts: Transcripts, 
         os.mkfifo(folder / "3.json")
         (folder / f"{process.pid}.json").write_text(json.dumps(record))
         assert [one.running for one in await listed(transcripts, machine)] == [True]
+        # Of another container, or of the same one before a restart: an agent that was killed is no terminal.
+        for entrypoint, is_terminal in (("cli", True), ("sdk-cli", False), (None, True)):
+            elsewhere = {**record, "pidDomain": "linux:x:pid:[1]", "entrypoint": entrypoint}
+            (folder / f"{process.pid}.json").write_text(json.dumps(elsewhere))
+            assert [one.running for one in await listed(transcripts, machine)] == [is_terminal]
         # The pid of a process that has ended, which another one has now.
         (folder / f"{process.pid}.json").write_text(json.dumps({**record, "procStart": "1"}))
         assert [one.running for one in await listed(transcripts, machine)] == [False]
@@ -289,8 +296,8 @@ async def test_the_running_cli_is_found_by_its_record(transcripts: Transcripts, 
 
 async def test_new_lines_are_followed_to_the_end_of_the_file(transcripts: Transcripts, machine: Machine) -> None:
     path = machine.write(machine.prompt("first"))
-    page = await transcripts.page(str(machine.project), name_of(1), None, limit=10, max_bytes=10_000)
-    follower = await transcripts.follow(str(machine.project), name_of(1), page.epoch, page.end)
+    page = await transcripts.page([str(machine.project)], name_of(1), None, limit=10, max_bytes=10_000)
+    follower = await transcripts.follow([str(machine.project)], name_of(1), page.epoch, page.end)
     assert (await follower.next()).lines == []  # it is not running
     line = json.dumps(answer("second")).encode() + b"\n"
     with path.open("ab", buffering=0) as file:
@@ -315,8 +322,8 @@ async def test_new_lines_are_followed_to_the_end_of_the_file(transcripts: Transc
 
 async def test_a_file_in_the_place_of_a_followed_one_is_noticed(transcripts: Transcripts, machine: Machine) -> None:
     path = machine.write(machine.prompt("first"))
-    page = await transcripts.page(str(machine.project), name_of(1), None, limit=10, max_bytes=10_000)
-    follower = await transcripts.follow(str(machine.project), name_of(1), page.epoch, page.end)
+    page = await transcripts.page([str(machine.project)], name_of(1), None, limit=10, max_bytes=10_000)
+    follower = await transcripts.follow([str(machine.project)], name_of(1), page.epoch, page.end)
     await follower.next()
     path.write_text("x" * page.end * 2)  # the same file, written anew and longer
     assert (await follower.next()).ended == "replaced"

@@ -56,6 +56,18 @@ def test_a_link_and_a_mode_stay(loaded: LoadedSettings, settings: Path, tmp_path
     assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "data", settings.parent, real])
 
 
+@pytest.mark.parametrize("text", [b"", b"\n", b"\xef\xbb\xbf{}", b"\xef\xbb\xbf"])
+def test_a_file_of_an_editor_is_restored(loaded: LoadedSettings, settings: Path, text: bytes) -> None:
+    """Claude Code (2.1.332) takes settings that are blank or have a byte order mark."""
+    settings.parent.mkdir()
+    settings.write_bytes(text)
+    install_hook(loaded, environ(settings))
+    assert settings.read_bytes().startswith(text[:3])
+    show_hook(loaded, environ(settings))
+    remove_hook(environ(settings))
+    assert settings.read_bytes() == text
+
+
 @pytest.mark.parametrize("text", [b'{"hooks": {', b"\xff\xfe{}", b"[]"])
 def test_broken_settings_are_left_alone(loaded: LoadedSettings, settings: Path, text: bytes) -> None:
     settings.parent.mkdir()
@@ -101,3 +113,14 @@ def test_the_status_says_what_is_missing(
     with pytest.raises(typer.Exit):
         show_hook(loaded, environ(settings))
     assert "hooks Stop are missing" in capsys.readouterr().out
+
+
+def test_the_status_says_that_hooks_are_switched_off(
+    loaded: LoadedSettings, settings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.parent.mkdir()
+    settings.write_text('{"disableAllHooks": true}')
+    install_hook(loaded, environ(settings))
+    with pytest.raises(typer.Exit):
+        show_hook(loaded, environ(settings))
+    assert "disableAllHooks" in capsys.readouterr().out

@@ -692,6 +692,35 @@ def test_the_windows_of_the_limits() -> None:
     assert take(line(type="rate_limit_event", rate_limit_info=hostile)).windows == ()
 
 
+def test_a_broken_value_of_a_limit_hides_no_other() -> None:
+    """Also a reset that is given in milliseconds or as text is one: without it the execution would end in an error."""
+    init = line(type="system", subtype="init", session_id=SESSION, model="m")
+    told = result(is_error=True, api_error_status=429, result="You've hit your limit")
+    window = {"utilization": 0.5, "resetsAt": 1_760_000_000, "status": "allowed"}
+    broken = [
+        None,
+        {"utilization": None, "resetsAt": None, "status": None},
+        {"utilization": "9%"},
+        {"resetsAt": "soon"},
+    ]
+    for reset in (1_760_000_000, 1_760_000_000_000, "1760000000", "2025-10-09T08:53:20Z"):
+        for number, value in enumerate([*broken, window]):
+            info: dict[str, object] = {"status": "rejected", "resetsAt": reset, "rateLimitType": "five_hour"}
+            info |= {"utilization": value, "unifiedWindows": {"seven_day": window, "other": value}}
+            plan = take(init, line(type="rate_limit_event", rate_limit_info=info), told, execution=sample.execution())
+            assert plan.paused is not None, info
+            assert plan.record["queue_hold"].until == 1_760_000_000_000, info
+            found = {one.window: (one.utilization, one.resets_at) for one in plan.windows}
+            known = {"five_hour": (1.0, 1_760_000_000_000), "seven_day": (0.5, 1_760_000_000_000)}
+            assert found == known | ({"other": known["seven_day"]} if number == len(broken) else {}), info
+    none: list[object] = [None, 0, -1, True, "never", [], 1e300, "9" * 400]
+    for no_reset in none:
+        info = {"status": "rejected", "resetsAt": no_reset, "rateLimitType": "five_hour"}
+        plan = take(init, line(type="rate_limit_event", rate_limit_info=info), told, execution=sample.execution())
+        assert (plan.paused, plan.windows) == (None, ()), info
+        assert plan.finished is not None
+
+
 FAULTS: dict[HoldReason | None, tuple[dict[str, Any], ...]] = {
     HoldReason.USAGE_LIMIT: (
         {"api_error_status": 429, "result": "API Error: Request rejected (429)"},

@@ -1,6 +1,7 @@
 """`pocket-agent resume`: from the server to the terminal, with all turns."""
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from tests.harness.claude import require_claude
-from tests.harness.follow import eventually
+from tests.harness.follow import eventually, follow
 from tests.harness.recorder import RecordingModel, said
-from tests.harness.scene import scene
-from tests.harness.server import running_server
+from tests.harness.scene import is_over, scene
+from tests.harness.server import ServerProcess, running_server
+from tests.harness.sessions import Machine, name_of
+from tests.harness.standin import SESSION
 from tests.harness.terminal import in_terminal, prepare_home
 
 from pocket_agent.demo.demo_process import child_environment
@@ -70,3 +73,59 @@ async def test_a_conversation_goes_on_in_the_terminal(tmp_path: Path, folder: Pa
         assert before in said(model.saw("a rowan")[0])
     finally:
         await model.stop()
+
+
+async def test_the_conversation_that_has_the_session_is_the_one_that_ends(
+    standin_server: ServerProcess, folder: Path
+) -> None:
+    server = standin_server
+    machine = Machine(server.home / ".claude", folder)
+    settings = {
+        "PA_CLAUDE_BINARY": server.env["PA_CLAUDE_BINARY"],
+        "PA_SERVER_PORT": str(server.port),
+        "PA_SERVER_TLS_ENABLED": "false",
+    }
+    async with server.client() as client:
+        project = await client.create_project(str(folder))
+        begun = await client.request("conversation_create", {}, project_id=project.id)
+        other = str(json.loads(begun.payload)["conversation_id"])
+        async with client.subscribe(other, since=0) as stream:
+            await client.execute(other, "hello")
+            await follow(stream, lambda frame: frame.data.get("type") == "result")
+    machine.write(machine.prompt("hello")).rename(machine.path().with_name(f"{SESSION}.jsonl"))
+    machine.write(machine.prompt("of another"), number=2)
+    (agent,) = server.agents()
+    status, text = await run(server.data_dir, settings, "--print", other, folder=folder.parent)
+    assert (status, text) == (0, f"cd {folder} && claude --resume={SESSION}\n"), text
+    await is_over(agent)
+    shown = folder.parent / "shown"
+    shown.write_text('#!/bin/sh\necho "$CLAUDE_CONFIG_DIR $@"\n')
+    shown.chmod(0o700)
+    settings |= {"PA_CLAUDE_BINARY": str(shown), "PA_CLAUDE_ENVIRONMENT": '{"CLAUDE_CONFIG_DIR": "/sessions"}'}
+    status, text = await run(server.data_dir, settings, other, folder=folder)
+    assert (status, text) == (0, f"/sessions --resume={SESSION}\n"), "where the server's agents keep their sessions"
+
+
+async def test_sessions_that_cannot_be_resumed_as_they_are(standin_server: ServerProcess, folder: Path) -> None:
+    """A title with control characters, a directory that is gone, and a conversation without a session."""
+    server = standin_server
+    machine = Machine(server.home / ".claude", folder)
+    gone = folder / "gone"
+    machine.write(machine.prompt("one \x1b[2Jtwo \x9b2J\u202ethree"))
+    machine.write(machine.prompt("begun elsewhere", gone), number=2, directory=gone)
+    settings = {
+        "PA_CLAUDE_BINARY": server.env["PA_CLAUDE_BINARY"],
+        "PA_SERVER_PORT": str(server.port),
+        "PA_SERVER_TLS_ENABLED": "false",
+    }
+    async with server.client() as client:
+        project = await client.create_project(str(folder))
+        begun = await client.request("conversation_create", {}, project_id=project.id)
+    other = str(json.loads(begun.payload)["conversation_id"])
+    status, text = await run(server.data_dir, settings, "--session", name_of(2), folder=folder)
+    assert (status, f"{gone} does not exist" in text, "Traceback" in text) == (1, True, False), text
+    status, text = await run(server.data_dir, settings, "--print", other, folder=folder)
+    assert (status, "has no session yet" in text) == (1, True), text
+    argv = [sys.executable, "-m", "pocket_agent.cli", "resume", f"--data-dir={server.data_dir}"]
+    async with in_terminal(argv, folder, server.home, settings) as terminal:
+        await terminal.shows("one \u241b[2Jtwo <U+009B>2J<U+202E>three")

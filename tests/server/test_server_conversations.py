@@ -105,6 +105,19 @@ async def test_a_limited_device_sees_those_of_its_projects_only(room: Room) -> N
             assert code(await wire.ask(kind, conversation_id=seen)) == "FORBIDDEN"
 
 
+async def test_a_prompt_takes_a_conversation_out_of_the_archive(room: Room) -> None:
+    """Lists leave an archived one out, with the approvals that it waits for."""
+    project_id = (await room.project()).state.record.id
+    async with room.wire() as wire:
+        other = await begin(wire, project_id)
+        assert (await wire.ask("conversation_archive", conversation_id=other))["data"]["archived"]
+        assert (await wire.ask("execute", {"prompt": "ask Bash"}, conversation_id=other))["type"] == "execute"
+        await until(lambda: bool(room.projects.get(other).state.approvals))
+        listed = (await wire.ask("conversation_list", project_id=project_id))["data"]["conversations"]
+        assert [(one.get("conversation_id"), one["pending_approvals"]) for one in listed] == [(None, 0), (other, 1)]
+        await wire.ask("agent_kill", conversation_id=other)
+
+
 async def test_their_number_is_limited_and_nothing_is_left_of_one_too_many(tmp_path: Path) -> None:
     async with open_room(tmp_path, limits__conversations=2) as room, room.wire() as wire:
         session = await room.project()

@@ -67,6 +67,19 @@ async def test_the_list_without_the_directory_says_why(room: Room) -> None:
     assert "cannot be read" in data["unavailable"]
 
 
+async def test_times_that_are_no_dates_are_left_out(room: Room) -> None:
+    """The last one is in the year 10000 in UTC."""
+    machine, project_id = await machine_of(room)
+    times = ("0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z", "yesterday", "9999-12-31T23:59:59.999-12:00")
+    for number, at in enumerate(times, 1):
+        machine.write(machine.prompt(at, timestamp=at), answer("one", timestamp=at), number=number)
+    async with room.wire() as wire:
+        assert {one["title"] for one in await sessions(wire, project_id)} == set(times)
+        for number in range(1, len(times) + 1):
+            page = await wire.ask("session_history", {"session_id": name_of(number)}, project_id=project_id)
+            assert len(page["data"]["messages"]) == 2, page
+
+
 async def test_a_watched_list_reports_what_terminals_do(room: Room) -> None:
     machine, project_id = await machine_of(room)
     watch = {"watch": True}
@@ -276,3 +289,19 @@ async def _process(room: Room, project_id: str) -> int | None:
     """The pid of the agent's process, as it is stored."""
     record = await room.store.process(project_of(project_id))
     return record.pid if record is not None else None
+
+
+async def test_two_conversations_that_resume_a_session_at_once(room: Room) -> None:
+    machine, project_id = await machine_of(room)
+    machine.write(machine.prompt("at the desk"), answer("one"))
+    name = {"session_id": name_of(1)}
+    async with room.wire() as one, room.wire() as two, room.wire() as three:
+        other = (await one.ask("conversation_create", project_id=project_id))["conversation_id"]
+        replies = await asyncio.gather(
+            one.ask("session_resume", name, project_id=project_id),
+            two.ask("session_resume", name, conversation_id=other),
+            three.ask("conversation_create", name, project_id=project_id),
+        )
+    assert [code(reply) for reply in replies].count("VALIDATION_FAILED") == 2
+    having = [one.state.record.session_id for one in room.projects.of(project_id)]
+    assert having.count(name_of(1)) == 1

@@ -123,6 +123,21 @@ async def test_a_denial_has_a_reason_and_limited_devices_may_give_it(room: Room)
         assert decision == {"behavior": "deny", "message": "no"}
 
 
+async def test_text_that_is_cut_within_a_pair_is_asked(room: Room) -> None:
+    """JavaScript writes such text as an escaped lone surrogate."""
+    project_id = (await room.project()).state.record.id
+    async with listening(room) as data_dir, room.wire() as wire:
+        await wire.ask("watch")
+        given = hook(room.folder / "project", tool_input={"command": "echo \ud83d", "n": 2**70})
+        process = await relay(data_dir, given)
+        data = await asked(wire)
+        assert data["input"]["command"] == "echo \ufffd"
+        answer = {"approval_id": data["approval_id"], "behavior": "allow"}
+        assert (await wire.ask("approval_respond", answer, project_id=project_id))["type"] == "approval_resolved"
+        decision = json.loads(await printed(process))["hookSpecificOutput"]["decision"]
+        assert decision == {"behavior": "allow"}, "the CLI runs its own input"
+
+
 async def test_what_no_client_is_asked(room: Room, tmp_path: Path) -> None:
     await room.project()
     here = room.folder / "project"
@@ -133,6 +148,8 @@ async def test_what_no_client_is_asked(room: Room, tmp_path: Path) -> None:
             hook("no/path\0at all"),
             hook(here, tool_input=[]),
             hook(here, tool_name=""),
+            # A text frame that is not UTF-8 would end the connection of each client (RFC 6455 section 8.1).
+            json.dumps(hook(here)).encode().replace(b'"ls"', b'"\xff"'),
             b"not json",
             b"",
             b"[" * 100_000,

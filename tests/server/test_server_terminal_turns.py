@@ -1,14 +1,20 @@
 """Turns that a terminal makes in a conversation of the server: in its log afterwards, in order, once."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pocket_agent.claude.transcripts import Continued, Transcripts
 from pocket_agent.errors import FileOperationError
+from pocket_agent.events import ExecutionFinished
+from pocket_agent.model import ExecutionStatus
+from tests.conversation.test_conversation_pause import limit
+from tests.harness.repository import git, repository
 from tests.harness.sessions import AT, Machine, answer
 from tests.server.room import Room, Wire, until
+from tests.server.test_server_conversations import begin
 from tests.server.test_server_handlers import CONVERSATION, code, execute, until_type
 from tests.server.test_server_terminal import machine_of, run_in_terminal
 
@@ -205,3 +211,52 @@ async def test_history_of_a_copy_is_not_taken_in(room: Room) -> None:
         machine.append(machine.prompt("a quince", **TERMINAL))
         await wire.ask("session_release", project_id=project_id)
         assert (await until_type(wire, "prompt", by="terminal"))["data"]["prompt"] == "a quince"
+
+
+async def test_prompts_that_wait_do_not_start_while_a_terminal_has_the_session(room: Room) -> None:
+    """They keep their place, as behind a usage limit that is reset while the terminal works."""
+    async with room.wire() as wire:
+        desk = await desk_of(room, wire)
+        conversation = room.projects.get(desk.project_id)
+        begun = await execute(wire, conversation, f"first {limit(600)}")
+        await until(lambda: conversation.state.record.queue_hold is not None)
+        desk.append(desk.machine.prompt("first", **PRINT, uuid=begun["data"]["execution_id"]))
+        await execute(wire, conversation, "second")
+        await wire.ask("session_release", project_id=desk.project_id)
+        record = run_in_terminal(desk.machine, CONVERSATION)
+        desk.turn("by hand")
+        assert (await wire.ask("queue_resume", project_id=desk.project_id))["type"] == "queue_resume"
+        said = await until_type(wire, "error")
+        assert (code(said), "terminal" in said["data"]["message"]) == ("PROCESS_ACTIVE", True)
+        assert not conversation.has_process
+        assert [execution.prompt.split()[0] for execution in conversation.state.queue] == ["first", "second"]
+        record.unlink()
+        await until(lambda: len(room.seen.of(ExecutionFinished)) == 3)
+        assert {event.status for event in room.seen.of(ExecutionFinished)} == {ExecutionStatus.SUCCESS}
+
+
+@pytest.mark.parametrize("kind", ["a folder of a repository", "a worktree"])
+async def test_a_worktree_of_a_project_that_is_no_repository_itself(room: Room, kind: str) -> None:
+    top, project = room.folder / "repository", room.folder / "repository" / "part"
+    project.mkdir(parents=True)
+    repository(top)
+    if kind == "a worktree":
+        project = room.folder / "linked"
+        git(top, "worktree", "add", "--quiet", str(project))
+    project_id = (await room.projects.create(str(project))).state.record.id
+    async with room.wire() as wire:
+        key = await begin(wire, project_id, worktree={})
+        conversation = room.projects.get(key)
+        await wire.ask("project_join", conversation_id=key)
+        await execute(wire, conversation, "hello there")
+        await until_type(wire, "project_state", state="IDLE")
+        place = Path(conversation.state.record.real_path)
+        machine = Machine(room.folder / ".claude", place)
+        file = machine.write(machine.prompt("hello there", **PRINT), answer("one", **PRINT))
+        file = file.rename(file.with_name(f"{CONVERSATION}.jsonl"))
+        (listed,) = (await wire.ask("session_list", project_id=project_id))["data"]["sessions"]
+        assert (listed["directory"], listed["turns"]) == (str(place), 1)
+        await wire.ask("session_release", conversation_id=key)
+        with file.open("a") as more:
+            more.write(json.dumps(machine.prompt("by hand", **TERMINAL)) + "\n")
+        assert (await until_type(wire, "prompt", by="terminal"))["conversation_id"] == key

@@ -22,7 +22,9 @@ _WAIT_SECONDS: Final = 7 * 86_400
 """The CLI ends a hook after `timeout` seconds, 60 by default; its dialog stays."""
 _QUICK_SECONDS: Final = 10
 
-_WHITESPACE: Final = re.compile(r"[ \t\r\n]*")
+_BOM: Final = "\ufeff"
+"""An editor's byte order mark; the CLI (2.1.332) takes settings that begin with it."""
+_WHITESPACE: Final = re.compile(rf"[{_BOM} \t\r\n]*")
 _STRING: Final = r'"(?:[^"\\]|\\.)*"'
 _OWN_STRING: Final = rf'"(?:[^"\\]|\\.)*{re.escape(RELAY)}(?:[^"\\]|\\.)*"'
 _ENTRY: Final = rf'\{{"hooks": \[\{{"type": "command", "command": {_OWN_STRING}, "timeout": \d+\}}\]\}}'
@@ -31,7 +33,8 @@ _INSERTED: Final = (rf'"hooks": \{{ {_EVENT}(?:, {_EVENT})* \}}', rf"{_EVENT}(?:
 """What `install` inserts. The spaces within the brackets distinguish it from brackets that were there, and are empty
 without it."""
 _NEW: Final = "{ }\n"
-"""A file that `install` makes; no other program writes it like this."""
+_FILLED: Final = "{\t }"
+"""A file that `install` makes, and what it puts before the text of a blank one; no other program writes them."""
 
 
 def command(python: str, relay: Path, data_dir: Path, event: str) -> str:
@@ -52,18 +55,26 @@ def installed(text: str) -> Mapping[str, str]:
     return {event: found for event, entries in _hooks(_read(text)).items() if (found := _own(entries)) is not None}
 
 
-def install(text: str, commands: Mapping[str, str]) -> str:
+def are_off(text: str) -> bool:
+    """Whether the settings switch all hooks off; raises as `installed`."""
+    return _read(text).get("disableAllHooks") is True
+
+
+def install(text: str | None, commands: Mapping[str, str]) -> str:
     """The settings with a hook for each event, and without those of an earlier installation.
 
     Args:
-        text: the settings; empty for a file that does not exist.
+        text: the settings; None for a file that does not exist.
         commands: the command for each event.
 
     Raises:
         ConfigurationError: the settings are not those of a user, and would be broken or misunderstood.
     """
     text = remove(text)
-    text = text if text.strip() else _NEW
+    if text is None:
+        text = _NEW
+    elif _is_blank(text):
+        text = f"{text}{_FILLED}"
     _read(text)
     entries = {event: _entry(event, command) for event, command in commands.items()}
     members = _members(text, _skip(text, 0))
@@ -80,23 +91,26 @@ def install(text: str, commands: Mapping[str, str]) -> str:
     return _checked(_insert(text, hooks, missing) if missing else text)
 
 
-def remove(text: str) -> str:
-    """The settings without the server's hooks; empty when nothing else was ever in the file.
+def remove(text: str | None) -> str | None:
+    """The settings without the server's hooks; None when there was no file before them.
 
     Raises:
         ConfigurationError: the settings are not those of a user.
     """
-    if not text.strip() or not installed(text):
+    if text is None or not installed(text):
         return text
     for pattern in _INSERTED:
         while (found := re.search(pattern, text)) is not None:
             text = _cut(text, found.start(), found.end())
     if text == _NEW:
-        return ""
+        return None
+    if text.endswith(_FILLED) and _is_blank(text.removesuffix(_FILLED)):
+        return text.removesuffix(_FILLED)
     if not installed(text):
         return _checked(text)
-    # The CLI, or a formatter, has written the file anew.
-    return _checked(json.dumps(_without(_read(text)), indent=2, ensure_ascii=False) + "\n")
+    # The CLI, or a formatter, has written the file anew. Lone surrogates have no UTF-8, so they stay escapes.
+    is_ascii = "\\ud" in text.lower()
+    return _checked(json.dumps(_without(_read(text)), indent=2, ensure_ascii=is_ascii) + "\n")
 
 
 def _entry(event: str, shell: str) -> str:
@@ -123,24 +137,37 @@ def _cut(text: str, start: int, end: int) -> str:
 def _without(settings: dict[str, Any]) -> dict[str, Any]:
     hooks: dict[str, Any] = {}
     for event, entries in settings["hooks"].items():
-        kept = [entry for entry in entries if _own([entry]) is None]
+        kept = [left for entry in entries if (left := _without_own(entry)) is not None]
         if kept or not entries:
             hooks[event] = kept
     return {key: hooks if key == "hooks" else value for key, value in settings.items() if key != "hooks" or hooks}
 
 
-def _own(entries: Any) -> str | None:
+def _without_own(entry: Any) -> Any:
+    """An entry of an event without the server's hook, next to which a user may have put another; None without any."""
+    if _own([entry]) is None:
+        return entry
+    hooks = [hook for hook in entry["hooks"] if _own([{"hooks": [hook]}]) is None]
+    return {**entry, "hooks": hooks} if hooks else None
+
+
+def _own(entries: list[Any]) -> str | None:
     """The server's own command among the entries of an event."""
-    for entry in entries if isinstance(entries, list) else ():
-        for hook in (entry.get("hooks") or ()) if isinstance(entry, dict) else ():
+    for entry in entries:
+        hooks = entry.get("hooks") if isinstance(entry, dict) else None
+        for hook in hooks if isinstance(hooks, list) else ():
             shell = hook.get("command") if isinstance(hook, dict) else None
             if isinstance(shell, str) and RELAY in shell:
                 return shell
     return None
 
 
+def _is_blank(text: str) -> bool:
+    return _skip(text, 0) == len(text)
+
+
 def _read(text: str) -> dict[str, Any]:
-    if not text.strip():
+    if _is_blank(text):
         return {}
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -149,7 +176,7 @@ def _read(text: str) -> dict[str, Any]:
         return dict(pairs)
 
     try:
-        settings = json.loads(text, object_pairs_hook=unique)
+        settings = json.loads(text.removeprefix(_BOM), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"The CLI's settings are not valid JSON: {error}. Mend them first.") from error
     if not isinstance(settings, dict):

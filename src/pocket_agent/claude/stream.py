@@ -225,11 +225,11 @@ class Task(msgspec.Struct, frozen=True, gc=False):
 
 
 class LimitWindow(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """One of the `unifiedWindows`; `resets_at` is in seconds since the Unix epoch."""
+    """One of the `unifiedWindows`; `resets_at` is in seconds since the Unix epoch. Any value may be broken."""
 
-    utilization: float = 0.0
-    resets_at: float = 0.0
-    status: str = "allowed"
+    utilization: Any = 0.0
+    resets_at: Any = None
+    status: str | None = None
 
 
 class RateLimitInfo(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -242,11 +242,11 @@ class RateLimitInfo(msgspec.Struct, frozen=True, gc=False, rename="camel"):
         unified_windows: every window of the account by its name.
     """
 
-    status: str = ""
-    resets_at: float | None = None
+    status: str | None = None
+    resets_at: Any = None
     rate_limit_type: str | None = None
-    utilization: float | None = None
-    unified_windows: dict[str, LimitWindow] | None = None
+    utilization: Any = None
+    unified_windows: dict[str, LimitWindow | None] | None = None
 
 
 class ApiErrorParams(msgspec.Struct, frozen=True, gc=False):
@@ -491,7 +491,7 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
         )
 
 
-_OLD_LIMIT: Final = re.compile(r"limit reached\|(\d{10})$")
+_OLD_LIMIT: Final = re.compile(r"limit reached\|(\d{10,13})$")
 """How versions before 2.1 reported the reset, in seconds since the Unix epoch (github.com/anthropics/claude-code)."""
 _BY_STATUS: Final[dict[int | None, HoldReason]] = {
     401: HoldReason.AUTHENTICATION,
@@ -575,7 +575,7 @@ def _peek_leniently(line: bytes) -> CliMessage:
     for field in msgspec.structs.fields(CliMessage):
         if field.encode_name in value and not field.encode_name.startswith("("):
             try:
-                cleaned = _without_surrogates(value[field.encode_name])
+                cleaned = without_surrogates(value[field.encode_name])
                 fields[field.name] = msgspec.json.decode(msgspec.json.encode(cleaned), type=field.type)
             except (msgspec.ValidationError, OverflowError):
                 continue
@@ -592,14 +592,14 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def _without_surrogates(value: object) -> object:
+def without_surrogates(value: object) -> object:
     """Replace lone surrogates by U+FFFD, as the CLI does with its own input."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
+        return [without_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+        return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
     return value
 
 
@@ -693,21 +693,26 @@ _MAX_INSTANT: Final = 4_102_444_800
 _MAX_UTILIZATION: Final = 1000.0
 
 
-def _instant(seconds: float | None) -> Milliseconds | None:
-    """A time in seconds since the Unix epoch."""
-    valid = _number(seconds, _MAX_INSTANT)
-    return Milliseconds(round(valid * 1000)) if valid else None
+def _instant(value: object) -> Milliseconds | None:
+    """A time in seconds or, as no second is as large, in milliseconds since the Unix epoch, or as ISO 8601."""
+    if isinstance(value, str):
+        try:
+            value = float(value) if value.isdecimal() else datetime.fromisoformat(value).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    valid = _number(value, 1000 * _MAX_INSTANT)
+    return Milliseconds(round(valid if valid > _MAX_INSTANT else valid * 1000)) if valid else None
 
 
 def usage_windows(info: RateLimitInfo) -> tuple[UsageWindow, ...]:
     """The usage limits of a `rate_limit_event`; one without a valid reset or use is left out."""
-    windows = dict(info.unified_windows or {})
+    windows = {name: window for name, window in (info.unified_windows or {}).items() if window is not None}
     name = info.rate_limit_type
     if name is not None and info.resets_at is not None:
         known = windows.get(name, LimitWindow())
         used = known.utilization if info.utilization is None else info.utilization
         if info.status == "rejected" and name not in windows:
-            used = max(used, 1.0)
+            used = max(_number(used, _MAX_UTILIZATION) or 0.0, 1.0)
         windows[name] = LimitWindow(used, info.resets_at, info.status or known.status)
     found = (_window(name, window) for name, window in list(windows.items())[:MAX_MODELS])
     return tuple(window for window in found if window is not None)
@@ -732,9 +737,8 @@ def usage_report(response: msgspec.Raw) -> tuple[UsageWindow, ...]:
         try:
             used = msgspec.json.decode(limit, type=_ReportedWindow | None)
             if used is not None and used.utilization is not None and used.resets_at is not None:
-                seconds = datetime.fromisoformat(used.resets_at).timestamp()
-                found.append(_window(name, LimitWindow(used.utilization / 100, seconds)))
-        except (msgspec.DecodeError, ValueError, OverflowError):
+                found.append(_window(name, LimitWindow(used.utilization / 100, used.resets_at)))
+        except msgspec.DecodeError:
             continue
     return tuple(window for window in found if window is not None)
 

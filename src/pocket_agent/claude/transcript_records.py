@@ -179,11 +179,16 @@ def show(line: Line | Oversized) -> Shown | None:
     return Shown(start, line.end, "agent_message", at, line.data, written_by=by)
 
 
+LATEST: Final = Milliseconds(253_402_300_799_999)
+"""The end of the year 9999; `datetime` has no later one."""
+
+
 def _milliseconds(text: str | None) -> Milliseconds | None:
     try:
-        return Milliseconds(max(0, int(datetime.fromisoformat(text or "").timestamp() * 1000)))
+        at = Milliseconds(max(0, int(datetime.fromisoformat(text or "").timestamp() * 1000)))
     except (ValueError, OverflowError, OSError):
         return None
+    return at if at <= LATEST else None
 
 
 # ----------------------------------------------------------------------

@@ -31,7 +31,7 @@ import msgspec
 
 from pocket_agent.claude.process_tree import read_marker, read_row
 from pocket_agent.claude.stream import Line, LineFramer, Oversized
-from pocket_agent.claude.transcript_records import Shown, Summary, show, summarize
+from pocket_agent.claude.transcript_records import LATEST, Shown, Summary, show, summarize
 from pocket_agent.errors import FileOperationError, InternalError, ValidationError
 from pocket_agent.model import Milliseconds
 
@@ -129,19 +129,20 @@ def _folders(root: int, places: Sequence[str]) -> Iterator[tuple[str, int]]:
 
 
 def worktrees(directory: Path) -> list[str]:
-    """The working trees that belong to the Git repository in `directory`, without its main one.
+    """The places of `directory` in the working trees of the Git repository that it is in, without the main one.
 
     A tree counts only if it names the repository, too (gitrepository-layout(5)): an agent can write to the repository
     of its project, but must not make another directory part of it.
     """
     found: list[str] = []
-    own = os.path.realpath(directory / ".git" / "worktrees")
+    top = next((one for one in (directory, *directory.parents) if os.path.lexists(one / ".git")), directory)
+    own = os.path.realpath(top / ".git" / "worktrees")
     with suppress(OSError), os.scandir(own) as entries:
         for entry, _ in zip(entries, range(_MAX_WORKTREES), strict=False):
             link = _small_file(Path(own, entry.name, "gitdir"))
             tree = Path(link).parent if link.startswith("/") else None
             if tree is not None and _small_file(tree / ".git") == f"gitdir: {own}/{entry.name}":
-                found.append(os.path.realpath(tree))
+                found.append(str(Path(os.path.realpath(tree), directory.relative_to(top))))
     return sorted(found)
 
 
@@ -327,6 +328,7 @@ class RunningSession(msgspec.Struct, frozen=True, rename="camel"):
     """A CLI that runs in a terminal, as it describes itself.
 
     Attributes:
+        entrypoint: `sdk-cli` for one without a terminal, as the agents of a server.
         status: `idle`, `busy`, or `waiting` while it shows a dialog.
         status_updated_at: when the status changed, in milliseconds of the wall clock.
     """
@@ -335,13 +337,16 @@ class RunningSession(msgspec.Struct, frozen=True, rename="camel"):
     session_id: str
     proc_start: str | None = None
     pid_domain: str | None = None
+    entrypoint: str | None = None
     status: str | None = None
     status_updated_at: float = 0.0
 
     def is_running(self, written: float) -> bool:
         """Whether the process lives, and is not an agent of a server; `written` is the time of its record."""
         if self.pid_domain is not None and not self.pid_domain.endswith(_pid_namespace()):
-            return time.time() - written < _ELSEWHERE_SECONDS
+            # An agent leaves its record when it is killed, as with the container in which it and the server ran.
+            is_agent = self.entrypoint is not None and self.entrypoint.startswith("sdk")
+            return not is_agent and abs(time.time() - written) < _ELSEWHERE_SECONDS
         row = read_row(self.pid) if self.pid > 0 else None
         if row is None or row.zombie or read_marker(self.pid) is not None:
             return False
@@ -487,31 +492,31 @@ class Transcripts:
         """End the thread after its present job; later calls wait in vain for at most their limit."""
         self._jobs.put(None)
 
-    async def sessions(self, project: str, limit: int) -> Listing:
-        """The sessions of a directory, of those inside it, and of its worktrees.
+    async def sessions(self, directories: Sequence[str], limit: int) -> Listing:
+        """The sessions of a project's directories, of those inside them, and of the first one's worktrees.
 
         Args:
-            project: the real path of the directory.
+            directories: the real paths: that of the project, and those of its conversations.
             limit: the most sessions, of which the last written are returned.
 
         Raises:
             FileOperationError: the configuration directory cannot be read.
         """
-        listing = await self.call(lambda: self._list(project, limit))
+        listing = await self.call(lambda: self._list(directories, limit))
         assert listing is not None
         return listing
 
-    async def changed_sessions(self, project: str, limit: int, mark: int) -> Listing | None:
+    async def changed_sessions(self, directories: Sequence[str], limit: int, mark: int) -> Listing | None:
         """As `sessions`; None when nothing has changed since the listing with this mark, without reading any file."""
-        return await self.call(lambda: self._list(project, limit, mark))
+        return await self.call(lambda: self._list(directories, limit, mark))
 
-    async def find(self, project: str, session_id: str) -> StoredSession | None:
-        """One session of a directory; raises as `sessions`."""
+    async def find(self, directories: Sequence[str], session_id: str) -> StoredSession | None:
+        """One session of a project's directories; raises as `sessions`."""
 
         def find() -> StoredSession | None:
             with ExitStack() as opened:
                 try:
-                    found = self._open(opened, project, session_id)
+                    found = self._open(opened, directories, session_id)
                 except ValidationError:
                     return None
                 summary = self._summary(found.file, session_id)
@@ -519,36 +524,40 @@ class Transcripts:
 
         return await self.call(find)
 
-    async def page(self, project: str, session_id: str, before: int | None, *, limit: int, max_bytes: int) -> Page:
+    async def page(
+        self, directories: Sequence[str], session_id: str, before: int | None, *, limit: int, max_bytes: int
+    ) -> Page:
         """The records of a session before a position, or the newest.
 
         Raises:
-            ValidationError: the directory has no such session.
+            ValidationError: the directories have no such session.
             FileOperationError: it cannot be read.
         """
 
         def read() -> Page:
             with ExitStack() as opened:
-                file = self._open(opened, project, session_id).file
+                file = self._open(opened, directories, session_id).file
                 return _page(file, before, limit=limit, max_bytes=max_bytes, max_line=self._max_line)
 
         return await self.call(read)
 
-    async def follow(self, project: str, session_id: str, epoch: str, after: int) -> "Follower":
+    async def follow(self, directories: Sequence[str], session_id: str, epoch: str, after: int) -> "Follower":
         """A reader of what is written from the position `after` of the file `epoch` on; raises as `page`."""
 
         def find() -> str:
             with ExitStack() as opened:
-                return self._open(opened, project, session_id).folder
+                return self._open(opened, directories, session_id).folder
 
         folder = await self.call(find)
         return Follower(self, folder, session_id, epoch, after, self._max_line)
 
-    async def continued(self, project: str, session_id: str, position: int | None, digest: str) -> Continued:
+    async def continued(
+        self, directories: Sequence[str], session_id: str, position: int | None, digest: str
+    ) -> Continued:
         """A batch of the records behind a position that an earlier call returned; raises as `page`.
 
         Args:
-            project: the real path of the directory.
+            directories: see `sessions`.
             session_id: the session.
             position: None for the end of the file.
             digest: of the bytes before `position`; empty at 0.
@@ -556,7 +565,7 @@ class Transcripts:
 
         def read() -> Continued:
             with ExitStack() as opened:
-                file = self._open(opened, project, session_id).file
+                file = self._open(opened, directories, session_id).file
                 return _continued(file, position, digest, self._max_line)
 
         return await self.call(read)
@@ -570,7 +579,7 @@ class Transcripts:
 
         Args:
             directory: as a process names it.
-            projects: the real paths of the directories of projects, each with its id.
+            projects: the real paths of the directories of projects and their conversations, each with the project's id.
         """
 
         def find() -> str | None:
@@ -585,8 +594,8 @@ class Transcripts:
 
     # What runs in the thread.
 
-    def _list(self, project: str, limit: int, mark: int | None = None) -> Listing | None:
-        places = self._places(project)
+    def _list(self, directories: Sequence[str], limit: int, mark: int | None = None) -> Listing | None:
+        places = _places(directories)
         running = self._running()
         sessions: list[StoredSession] = []
         read = 0
@@ -610,9 +619,6 @@ class Transcripts:
                     continue
                 sessions.append(_transcript(found.session_id, directory, summary, found.status, running))
         return Listing(sessions, truncated, found_mark)
-
-    def _places(self, project: str) -> list[str]:
-        return [project, *worktrees(Path(project))]
 
     def _files(self, root: int, places: Sequence[str]) -> tuple[list[_Found], bool]:
         found: list[_Found] = []
@@ -651,9 +657,9 @@ class Transcripts:
             self._summaries.popitem(last=False)
         return known.summary
 
-    def _open(self, opened: ExitStack, project: str, session_id: str) -> _Opened:
-        """A session of a directory."""
-        places = self._places(project)
+    def _open(self, opened: ExitStack, directories: Sequence[str], session_id: str) -> _Opened:
+        """A session of a project's directories."""
+        places = _places(directories)
         root = _projects(opened, self._directory)
         for name, folder in _folders(root, places) if root is not None else ():
             try:
@@ -843,6 +849,10 @@ def _state(found: _Found) -> tuple[int, int, int]:
     return found.status.st_ino, found.status.st_size, found.status.st_mtime_ns
 
 
+def _places(directories: Sequence[str]) -> list[str]:
+    return [*directories, *worktrees(Path(directories[0]))]
+
+
 def _is_folder_of(name: str, prefix: str) -> bool:
     """Whether a folder may have the sessions of the directory with this name, or of one inside it."""
     return name == prefix or name.startswith(prefix if len(prefix) == _FOLDER_CHARACTERS else f"{prefix}-")
@@ -861,7 +871,7 @@ def _is_inside(path: str, directory: str) -> bool:
 def _transcript(
     session_id: str, directory: str, summary: Summary, status: os.stat_result, running: Mapping[str, RunningSession]
 ) -> StoredSession:
-    written = Milliseconds(status.st_mtime_ns // 1_000_000)
+    written = Milliseconds(min(status.st_mtime_ns // 1_000_000, LATEST))
     return StoredSession(
         session_id=session_id,
         directory=directory,

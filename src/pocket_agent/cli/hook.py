@@ -53,7 +53,8 @@ def show_hook(loaded: LoadedSettings, environ: Mapping[str, str]) -> None:
         ConfigurationError, FileOperationError: as `install_hook`.
     """
     path = _path(environ)
-    found = hook_settings.installed(_read(path) or "")
+    text = _read(path) or ""
+    found = hook_settings.installed(text)
     data_dir = loaded.settings.data.dir.absolute()
     missing = [event for event in hook_settings.EVENTS if event not in found]
     if missing:
@@ -63,6 +64,9 @@ def show_hook(loaded: LoadedSettings, environ: Mapping[str, str]) -> None:
     expected = hook_settings.command(sys.executable, Path(hook_relay.__file__), data_dir, hook_settings.EVENTS[0])
     if found[hook_settings.EVENTS[0]] != expected:
         typer.echo(f"The hook in {path} is for another server or installation: run `pocket-agent hook install`.")
+        raise typer.Exit(1)
+    if hook_settings.are_off(text):
+        typer.echo(f"`disableAllHooks` in {path} switches all hooks off: delete it there.")
         raise typer.Exit(1)
     typer.echo(f"Installed in {path}, for the server with the data directory {data_dir}.")
     if not _listens(data_dir):
@@ -89,14 +93,14 @@ def _read(path: Path) -> str | None:
         raise FileOperationError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _change(path: Path, change: Callable[[str], str]) -> bool:
+def _change(path: Path, change: Callable[[str | None], str | None]) -> bool:
     """Replace the settings as a whole, with their mode; returns whether anything changed."""
     before = _read(path)
-    after = change(before or "")
-    if after == (before or ""):
+    after = change(before)
+    if after == before:
         return False
     try:
-        if not after:
+        if after is None:
             path.unlink()
             return True
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

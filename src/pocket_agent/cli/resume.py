@@ -13,13 +13,22 @@ import msgspec
 import typer
 
 from pocket_agent.cli.access import find_access
+from pocket_agent.cli.chat.actions import key_of
+from pocket_agent.cli.chat.transcript import one_line
 from pocket_agent.client import Client
-from pocket_agent.errors import ClaudeNotFoundError, ProcessActiveError, ProjectNotFoundError, ValidationError
+from pocket_agent.errors import (
+    ClaudeNotFoundError,
+    DirectoryUnavailableError,
+    ProcessActiveError,
+    ProjectNotFoundError,
+    ValidationError,
+)
 from pocket_agent.protocol.push import ProjectStateData, SessionData
 from pocket_agent.protocol.requests import ConversationListData
 from pocket_agent.settings import LoadedSettings
 
 _SHOWN: Final = 20
+_TITLE_MAX: Final = 100
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,7 @@ def run_resume(options: ResumeOptions, read: Callable[[], LoadedSettings], envir
         ValidationError: it has no such session, or several, and the input is not a terminal.
         ProcessActiveError: the agent is busy with it, or another terminal has it open.
         ClaudeNotFoundError: Claude Code is not installed for this user.
+        DirectoryUnavailableError: the session's directory is gone, or may not be entered.
     """
     loaded = read()
     binary = str(loaded.settings.claude.binary or "claude")
@@ -55,8 +65,17 @@ def run_resume(options: ResumeOptions, read: Callable[[], LoadedSettings], envir
     if options.shows:
         typer.echo(chosen.resume_command)
         return
-    os.chdir(chosen.directory or ".")
-    os.execve(program, [program, f"--resume={chosen.session_id}"], dict(environ))  # noqa: S606 - the user's own program
+    try:
+        os.chdir(chosen.directory or ".")
+    except FileNotFoundError as error:
+        text = f"The session's directory {chosen.directory} does not exist; continue it from a client of the server."
+        raise DirectoryUnavailableError(text) from error
+    except OSError as error:
+        raise DirectoryUnavailableError(f"{chosen.directory} cannot be entered: {error.strerror}.") from error
+    environment = dict(environ)
+    if (directory := loaded.settings.claude.environment.get("CLAUDE_CONFIG_DIR")) is not None:
+        environment["CLAUDE_CONFIG_DIR"] = directory  # where the agents keep their sessions
+    os.execve(program, [program, f"--resume={chosen.session_id}"], environment)  # noqa: S606 - the user's own program
 
 
 async def _released(client: Client, options: ResumeOptions) -> SessionData:
@@ -65,14 +84,16 @@ async def _released(client: Client, options: ResumeOptions) -> SessionData:
     project_id = conversation.id.partition(".")[0]
     sessions = [one for one in await client.sessions(project_id) if one.resume_command is not None]
     wanted = options.session
-    if wanted is None and conversation.id == options.target:
+    if wanted is None and key_of(conversation) == options.target:
         wanted = conversation.session_id
+        if wanted is None and conversation.conversation_id is not msgspec.UNSET:
+            raise ValidationError("This conversation has no session yet; give it a prompt first.")
     chosen = _pick(sessions, wanted)
     if chosen.active:
         raise ProcessActiveError("Another terminal has this session open: go on there, or end Claude Code there first.")
     for one in await _conversations(client, project_id):
         if one.session_id == chosen.session_id:
-            await client.release_session(one.id)
+            await client.release_session(key_of(one))
     return chosen
 
 
@@ -82,7 +103,7 @@ async def _meant(client: Client, target: str | None) -> ProjectStateData:
     project_id, dot, _ = (target or "").partition(".")
     if dot and any(project.id == project_id for project in projects):
         for conversation in await _conversations(client, project_id):
-            if conversation.id == target:
+            if key_of(conversation) == target:
                 return conversation
     return _find_project(projects, target)
 
@@ -119,7 +140,8 @@ def _pick(sessions: Sequence[SessionData], wanted: str | None) -> SessionData:
     for number, session in enumerate(sessions[:_SHOWN], 1):
         marks = [f"{'about ' if session.turns_estimated else ''}{session.turns} prompts", session.last_active[:16]]
         marks += ["open in a terminal"] if session.active else []
-        typer.echo(f"{number:>3}  {session.title or session.session_id}  ({', '.join(marks)})")
+        title = one_line(session.title, _TITLE_MAX) or session.session_id
+        typer.echo(f"{number:>3}  {title}  ({', '.join(marks)})")
     choice: int = typer.prompt("Which session", type=int, default=1)
     if not 1 <= choice <= min(len(sessions), _SHOWN):
         raise ValidationError(f"There is no session {choice}.")

@@ -45,6 +45,7 @@ _NOT_OF_THE_PROMPT: Final = (
         errors.DirectoryUnavailableError,
         errors.ResourceLimitError,
         errors.FileOperationError,
+        errors.SessionOpenError,
         errors.TrustRequiredError,
     ),
 )
@@ -341,7 +342,12 @@ class ConversationLoops:
                         if not await self._start_next(acquired=acquired):
                             break
                     reported = None
-                except (errors.ClaudeNotFoundError, errors.ResourceLimitError, errors.FileOperationError) as error:
+                except (
+                    errors.ClaudeNotFoundError,
+                    errors.ResourceLimitError,
+                    errors.FileOperationError,
+                    errors.SessionOpenError,
+                ) as error:
                     # Not the prompt's fault: it keeps its place until the fault is gone.
                     if error.message != reported:
                         self._say_error(error)

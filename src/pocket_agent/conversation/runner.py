@@ -112,8 +112,8 @@ class Runner:
             ForbiddenError, InvalidPathError: the settings do not allow the options (any more), or the device that gave
                 the prompt was revoked.
             FileOperationError: the start could not be stored.
-            ProcessActiveError: it needs another process, which would end the work in the background; or a terminal
-                has the session open and has worked in it.
+            ProcessActiveError: it needs another process, which would end the work in the background.
+            SessionOpenError: it needs a process for a session that a terminal has open.
             TrustRequiredError: the directory's settings make the CLI do something that has not been accepted.
         """
         self._starting = True
@@ -128,9 +128,11 @@ class Runner:
         self._policy.check_maker(execution.device_id)
         wanted = await self._effective(execution.options)
         began = time.monotonic()
+        if state.current is None and not state.work.turn:
+            await self.take_in_terminal()
+        if not self._agent.alive and not state.record.fork and await self._terminal.is_open():
+            raise errors.SessionOpenError("A terminal has this conversation open: end the CLI there first.")
         execution = await self._without_lost_session(execution)
-        if state.current is None and not state.work.turn and await self.take_in_terminal():
-            raise errors.ProcessActiveError("A terminal has this conversation open: end the CLI there first.")
         warm = await self._ensure_process(wanted, execution.context)
         at = now()
         paused_for = execution.paused_for if execution.status.is_paused else None
@@ -157,7 +159,7 @@ class Runner:
             await state.log.write(
                 [entry_draft("prompt", prompt, model.Direction.CLIENT, said="" if paused_for else execution.prompt)],
                 Change(executions=(started,), process=self._agent.record, admits=started),
-                record={"state": model.ProjectState.EXECUTING},
+                record={"state": model.ProjectState.EXECUTING, "archived": False},
                 context=execution.context,
                 after=begun,
             )
@@ -228,19 +230,14 @@ class Runner:
         )
         return await self._policy.admit(filled, project.real_path)
 
-    async def take_in_terminal(self) -> bool:
+    async def take_in_terminal(self) -> None:
         """Store what terminals have done in the session, and end an idle process, which does not have it.
-
-        Returns:
-            Whether a process ended for that, and the terminal still has the session open.
 
         Raises:
             FileOperationError: it could not be stored.
         """
-        if not await self._terminal.take_in() or not self._agent.alive or self._state.is_engaged:
-            return False
-        await self.close_process()
-        return await self._terminal.is_open()
+        if await self._terminal.take_in() and self._agent.alive and not self._state.is_engaged:
+            await self.close_process()
 
     async def inspect(self) -> Inspection:
         """The claims of the project's directory, compared with the accepted ones. Reads the disk, in a thread.

@@ -32,17 +32,17 @@ class TerminalTurns:
     """Takes the turns of terminals into one conversation's log. Callers of its methods hold the conversation's mutex.
 
     Args:
-        directory: the real path of the project's directory.
+        directories: the real paths of the project's directory and of the conversation's.
         transcripts: the sessions of the machine; None takes nothing in.
 
     Attributes:
         wake: set when a terminal may have made turns.
     """
 
-    def __init__(self, state: State, directory: str, transcripts: Transcripts | None) -> None:
+    def __init__(self, state: State, directories: Sequence[str], transcripts: Transcripts | None) -> None:
         self.wake = asyncio.Event()
         self._state = state
-        self._directory = directory
+        self._directories = directories
         self._transcripts = transcripts
 
     @property
@@ -83,7 +83,7 @@ class TerminalTurns:
                 mark = None
             place = (mark.position, mark.digest) if mark is not None else (None, "")
             try:
-                batch = await self._transcripts.continued(self._directory, record.session_id, *place)
+                batch = await self._transcripts.continued(self._directories, record.session_id, *place)
             except (FileOperationError, ValidationError):  # it does not answer, or the CLI has deleted the session
                 return found
             if mark is None:  # the records that exist now are history

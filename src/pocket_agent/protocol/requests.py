@@ -250,7 +250,7 @@ class ConversationRename(ProjectRequest, frozen=True):
 
 @_request(push.ProjectStateData, Need.ACT, "project", waits=True, rare=True)
 class ConversationArchive(ProjectRequest, frozen=True):
-    """Leave a conversation out of lists, and end its idle process; with `archived: false`, show it again.
+    """Leave a conversation out of lists, and end its idle process; with `archived: false`, or a prompt, show it again.
 
     Refused with `PROCESS_ACTIVE` while it works or prompts wait, and for the main conversation.
     """

@@ -7,6 +7,7 @@ ends with its connection, and the dialog stays.
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import stat
@@ -25,6 +26,7 @@ from pocket_agent.claude import control
 from pocket_agent.claude.control import PermissionRequest
 from pocket_agent.claude.hook_relay import MAX_INPUT, SOCKET
 from pocket_agent.claude.process_tree import read_marker
+from pocket_agent.claude.stream import without_surrogates
 from pocket_agent.claude.transcripts import RunningSession, Transcripts
 from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.conversation.conversation_log import live_draft, now, tick
@@ -194,7 +196,7 @@ class TerminalApprovals:
                 async with asyncio.timeout(_READ_SECONDS):
                     length = int(await reader.readuntil(b"\n"))
                     text = await reader.readexactly(length) if 0 <= length <= MAX_INPUT else b""
-                await self._serve(msgspec.json.decode(text, type=_HookInput), reader, writer)
+                await self._serve(_read_hook(text), reader, writer)
         except (TimeoutError, ValueError, OSError, EOFError, asyncio.LimitOverrunError, RecursionError):
             pass  # it gets no answer, and the CLI's own dialog stays
         finally:
@@ -265,11 +267,10 @@ class TerminalApprovals:
             self._withdraw(waiting, "The terminal does not wait for it any longer.")
 
     async def _conversation_of(self, directory: str) -> Conversation | None:
-        mains: Mapping[str, str] = {
-            conversation.state.record.real_path: conversation.state.record.id for conversation in self._projects.mains()
-        }
+        records = [conversation.state.record for conversation in self._projects.all()]
+        projects: Mapping[str, str] = {record.real_path: record.project_id for record in records}
         try:
-            found = await self._transcripts.belongs_to(directory, mains)
+            found = await self._transcripts.belongs_to(directory, projects)
         except FileOperationError:
             return None
         return self._projects.get(found) if found is not None else None
@@ -308,6 +309,17 @@ class TerminalApprovals:
                 waited=max(0, tick() - waiting.created_tick) / 1000,
             )
         )
+
+
+def _read_hook(text: bytes) -> _HookInput:
+    """The input of a hook; raises ValueError, as msgspec does, also for bytes that are not UTF-8."""
+    decoded = text.decode()
+    try:
+        return msgspec.json.decode(decoded, type=_HookInput)
+    except msgspec.DecodeError:
+        if "\\ud" not in decoded.lower():
+            raise
+        return msgspec.json.decode(msgspec.json.encode(without_surrogates(json.loads(decoded))), type=_HookInput)
 
 
 def _permission_request(hook: _HookInput) -> PermissionRequest | None:

@@ -50,7 +50,7 @@ class TerminalSessions:
         project, connection = self._main(conversation), call.connection
         listing, unavailable = Listing([], truncated=False), None
         try:
-            listing = await self._transcripts.sessions(project.real_path, _LISTED)
+            listing = await self._transcripts.sessions(self._directories(conversation), _LISTED)
         except FileOperationError as error:
             unavailable = error.message
         listed = await self._listed(conversation, listing)
@@ -61,17 +61,17 @@ class TerminalSessions:
 
     async def _listed(self, conversation: Conversation, listing: Listing) -> list[SessionData]:
         """The server's sessions and those of terminals, the last used first."""
-        project = self._main(conversation)
+        project_id = conversation.state.record.project_id
         own = {value.session_id: value for value in await conversation.sessions()}
         found = {value.session_id: value for value in listing.sessions}
         missing = [key for key in own if key not in found]
         for key in missing if listing.truncated else ():
-            stored = await self._transcripts.find(project.real_path, key)
+            stored = await self._transcripts.find(self._directories(conversation), key)
             if stored is not None:
                 found[key] = stored
         listed = [_described(value, found.get(key)) for key, value in own.items()]
         listed += [_of_terminal(value) for key, value in found.items() if key not in own]
-        having = {other.state.record.session_id: other.state.record for other in self._projects.of(project.project_id)}
+        having = {other.state.record.session_id: other.state.record for other in self._projects.of(project_id)}
         for at, value in enumerate(listed):
             other = having.get(value.session_id)
             if other is not None and not other.fork:
@@ -89,7 +89,8 @@ class TerminalSessions:
                 conversation = self._projects.get(conversation_id)
                 project, began = self._main(conversation), time.monotonic()
                 try:
-                    listing = await self._transcripts.changed_sessions(project.real_path, _LISTED, watcher.mark)
+                    places = self._directories(conversation)
+                    listing = await self._transcripts.changed_sessions(places, _LISTED, watcher.mark)
                 except FileOperationError:
                     continue
                 pause = max(_WATCH_SECONDS, _WATCH_FACTOR * (time.monotonic() - began))
@@ -113,10 +114,8 @@ class TerminalSessions:
     async def on_session_resume(
         self, call: Call, conversation: Conversation, request: requests.SessionResume
     ) -> requests.SessionResumeData:
-        if not request.fork:
-            self._projects.refuse_taken(conversation.state.record.id, request.session_id)
         found = await self.find(conversation, request.session_id, fork=request.fork)
-        await conversation.resume(request.session_id, fork=request.fork, found=found)
+        await self._projects.resume(conversation, request.session_id, fork=request.fork, found=found)
         return requests.SessionResumeData(conversation.state.record.project_id, request.session_id, request.fork)
 
     async def find(self, conversation: Conversation, session_id: str, *, fork: bool) -> model.KeptSession | None:
@@ -125,9 +124,9 @@ class TerminalSessions:
         Raises:
             ProcessActiveError: a terminal has it open, and it is not to be copied (`fork`).
         """
-        project = self._main(conversation)
+        project_id, places = conversation.state.record.project_id, self._directories(conversation)
         try:
-            stored = await self._transcripts.find(project.real_path, session_id)
+            stored = await self._transcripts.find(places, session_id)
             if stored is None:
                 return None
             if stored.running and not fork:
@@ -135,12 +134,10 @@ class TerminalSessions:
                     "A terminal has this session open: end the CLI there first, or continue a copy (fork).",
                     details={"resume_command": resume_command(stored.directory, session_id)},
                 )
-            history = await self._transcripts.continued(project.real_path, session_id, None, "")
+            history = await self._transcripts.continued(places, session_id, None, "")
         except FileOperationError:  # the server's own sessions can be continued nevertheless
             return None
-        record = model.SessionRecord(
-            session_id, project.project_id, stored.created_at, stored.last_active, stored.title
-        )
+        record = model.SessionRecord(session_id, project_id, stored.created_at, stored.last_active, stored.title)
         return model.KeptSession(record, model.TranscriptMark(session_id, history.end, history.digest))
 
     async def refuse_open(self, conversation: Conversation) -> None:
@@ -162,6 +159,11 @@ class TerminalSessions:
         """The main conversation of a conversation's project, whose directory is that of the project."""
         return self._projects.get(conversation.state.record.project_id).state.record
 
+    def _directories(self, conversation: Conversation) -> list[str]:
+        """The real paths of a conversation's project: that of the main conversation, then those of worktrees."""
+        records = [other.state.record for other in self._projects.of(conversation.state.record.project_id)]
+        return [record.real_path for record in records if record.is_main or record.worktree is not None]
+
     async def on_session_release(
         self, call: Call, conversation: Conversation, request: requests.SessionRelease
     ) -> requests.SessionReleaseData:
@@ -175,7 +177,7 @@ class TerminalSessions:
     ) -> requests.SessionHistoryData:
         project = self._main(conversation)
         page = await self._transcripts.page(
-            project.real_path,
+            self._directories(conversation),
             request.session_id,
             request.before,
             limit=request.limit,
@@ -190,14 +192,12 @@ class TerminalSessions:
     async def on_session_follow(
         self, call: Call, conversation: Conversation, request: requests.SessionFollow
     ) -> SessionLinesData:
-        project = self._main(conversation)
+        project, places = self._main(conversation), self._directories(conversation)
         epoch, after = request.epoch, request.after
         if epoch is None or after is None:
-            page = await self._transcripts.page(
-                project.real_path, request.session_id, None, limit=1, max_bytes=_PAGE_BYTES
-            )
+            page = await self._transcripts.page(places, request.session_id, None, limit=1, max_bytes=_PAGE_BYTES)
             epoch, after = page.epoch, page.end
-        follower = await self._transcripts.follow(project.real_path, request.session_id, epoch, after)
+        follower = await self._transcripts.follow(places, request.session_id, epoch, after)
         first = await follower.next()
         lines = await self._with_makers(conversation, request.session_id, first.lines)
         connection, key = call.connection, (project.project_id, request.session_id)

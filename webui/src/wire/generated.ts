@@ -70,7 +70,7 @@ export interface ConversationRename {
 }
 
 /**
- * Leave a conversation out of lists, and end its idle process; with `archived: false`, show it again.
+ * Leave a conversation out of lists, and end its idle process; with `archived: false`, or a prompt, show it again.
  *
  * Refused with `PROCESS_ACTIVE` while it works or prompts wait, and for the main conversation.
  */
