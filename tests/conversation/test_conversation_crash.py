@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,26 @@ async def test_a_fifo_that_is_gone(
         page = await client.messages(project_id, limit=1000)
         assert said(page, b"next-one") == 1
         assert said(page, b"lost") == (prompt == "lost")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(os.devnull)])
+async def test_another_file_in_the_place_of_a_fifo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+) -> None:
+    async with open_room(tmp_path, agents_stay=True) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.record.id
+        await client.execute(project_id, "ask Bash")
+        await until(lambda: bool(session.state.approvals))
+        monkeypatch.setattr(room.projects, "close_idle", nothing)
+        for fifo in (room.settings.data.dir / "spool").glob("*.in"):
+            fifo.unlink()
+            make(fifo)
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = room.projects.get(project_id)
+        await client.approve(project_id, next(iter(session.state.approvals)))
+        assert (await room.eventually(ExecutionFinished)).status is ExecutionStatus.SUCCESS
+        assert not room.seen.of(ProcessSpawned)
 
 
 async def test_a_prompt_that_was_written_by_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,6 +229,8 @@ class Agent:
             return self._batch
         # Checked before reading, so that the process's last output is read before it counts as ended.
         alive = self.alive
+        if self._reader.skip_truncated():
+            self._framer = LineFramer(self._context.settings.current.claude.max_line, start=self._reader.offset)
         lines: list[Line | Oversized] = []
         while not lines and (data := self._reader.read(_CHUNK_BYTES)):
             lines = self._framer.feed(data)
