@@ -58,6 +58,8 @@ def error_of(fault: sqlite3.Error | OSError) -> PocketAgentError:
     # The primary result code is the low byte of an extended one (https://www.sqlite.org/rescode.html); errors that
     # the Python module raises by itself have none.
     code = getattr(fault, "sqlite_errorcode", 0) & 0xFF
+    if "closed database" in str(fault):  # `FileGuard` could not open it anew
+        code = sqlite3.SQLITE_CANTOPEN
     error: PocketAgentError
     if isinstance(fault, OSError):
         text = f"The data directory refused an operation: {fault.strerror or 'input or output error'}."
