@@ -1,8 +1,10 @@
 """A server that dies at an exact point of an execution; the next one carries out what was promised."""
 
+import json
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from pocket_agent.conversation.agent import Agent
 from pocket_agent.conversation.runner import Runner
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import ApprovalRequested, ExecutionFinished, ProcessSpawned
-from pocket_agent.model import ConversationId, ExecutionStatus, StopRequest
+from pocket_agent.model import ConversationId, ExecuteOptions, ExecutionStatus, StopRequest
 from tests.server.room import Room, open_room, until
 
 
@@ -178,3 +180,31 @@ async def test_a_prompt_that_was_written_by_half(tmp_path: Path, monkeypatch: py
         with pytest.raises(PocketAgentError):
             await client.kill(project_id, execution_id="another")
         assert await ended(room, client, project_id, b"once-only") == ("success", 1)
+
+
+async def test_an_adopted_agent_gets_the_model_and_the_mode_of_the_next_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new server does not know those of the warm process, which were chosen for one prompt."""
+    options = ExecuteOptions(model="opus", permission_mode="acceptEdits")
+    async with open_room(tmp_path, agents_stay=True) as room, room.client() as client:
+        project_id = (await room.project()).state.record.id
+        await client.execute(project_id, "lines 1", options=options)
+        await room.eventually(ExecutionFinished)
+        monkeypatch.setattr(room.projects, "close_idle", nothing)
+    sent: list[bytes] = []
+    send = Agent.send
+
+    def record(agent: Agent, line: bytes) -> Any:
+        sent.append(line)
+        return send(agent, line)
+
+    monkeypatch.setattr(Agent, "send", record)
+    async with open_room(tmp_path) as room, room.client() as client:
+        for _ in range(2):
+            before = len(room.seen.of(ExecutionFinished))
+            await client.execute(project_id, "lines 1")
+            await until(partial(lambda before: len(room.seen.of(ExecutionFinished)) > before, before))
+        kinds = [json.loads(line).get("request", {}).get("subtype") for line in sent]
+        assert kinds == ["set_model", "set_permission_mode", None, None]
+        assert not room.seen.of(ProcessSpawned)

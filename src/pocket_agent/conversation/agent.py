@@ -67,6 +67,7 @@ class Agent:
         record: the stored data for the adoption of the process; None without a process.
         model: the model that the server last set in the process; None for the CLI's default.
         permission_mode: as `model`.
+        adopted: whether an earlier server set these two, so that they are not known.
     """
 
     def __init__(self, project: ConversationRecord, context: AgentContext) -> None:
@@ -86,6 +87,7 @@ class Agent:
         self.record: ProcessRecord | None = None
         self.model: str | None = None
         self.permission_mode: str | None = None
+        self.adopted = False
 
     @property
     def open(self) -> bool:
@@ -175,7 +177,7 @@ class Agent:
             claims=claims,
         )
         self._open(record, spool, process)
-        self.model, self.permission_mode = options.model, options.permission_mode
+        self.model, self.permission_mode, self.adopted = options.model, options.permission_mode, False
         self._context.observer.emit(ProcessSpawned(self._project_id, context, process.pid, time.monotonic() - began))
         with suppress(ProcessNotFoundError):  # the tail notices a process that ended at once
             self.send(control.initialize(uuid.uuid4().hex))
@@ -196,6 +198,7 @@ class Agent:
             if process is not None:
                 await process.terminate(idle=True)
             raise
+        self.adopted = True
         if process is not None:
             self._context.observer.emit(ProcessAdopted(self._project_id, process.pid))
 

@@ -327,10 +327,14 @@ class Runner:
 
     async def _adjust(self, options: ExecuteOptions) -> bool:
         """Change model and permission mode of the warm process; False when the prompt needs a new process."""
-        if options.model != self._agent.model and not await self.set_model(options.model):
+        agent, mode = self._agent, options.permission_mode or "default"
+        if (agent.adopted or options.model != agent.model) and not await self.set_model(options.model):
             return False
-        mode = options.permission_mode
-        return mode == self._agent.permission_mode or await self.set_permission_mode(mode or "default")
+        is_other = mode != (agent.permission_mode or "default")
+        if (agent.adopted or is_other) and not await self.set_permission_mode(mode):
+            return False
+        agent.adopted = False
+        return True
 
     async def _set(self, request_id: str, line: bytes, attribute: str, value: str | None) -> bool:
         agent, before = self._agent, getattr(self._agent, attribute)
