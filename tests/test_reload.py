@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -33,10 +34,11 @@ class Rig:
         found = [json.loads(line) for line in file.read_bytes().split(b"\n")[:-1]]
         return [line for line in found if line["msg"] == message]
 
-    async def reload(self, settings: str, message: str = "settings reloaded") -> dict[str, Any]:
-        """Write the file, send SIGHUP, and wait for what the log says of it."""
+    async def reload(self, settings: str | None, message: str = "settings reloaded") -> dict[str, Any]:
+        """Write the file (None: leave it), send SIGHUP, and wait for what the log says of it."""
         before = len(self.lines(message))
-        self.config.write_text(settings)
+        if settings is not None:
+            self.config.write_text(settings)
         assert self.server.process is not None
         self.server.process.send_signal(signal.SIGHUP)
         await until(lambda: len(self.lines(message)) > before)
@@ -110,6 +112,20 @@ async def test_what_cannot_be_used_changes_nothing_and_is_counted(
     assert await rig.metric('settings_reloads_total{outcome="refused"}') == 1
     assert await rig.metric('limit{limit="projects"}') == 1, "all or nothing"
     assert (await rig.reload("limits: {max_projects: 4}\n"))["fields"]["changed"] == ["limits.max_projects"]
+
+
+async def test_a_pipe_without_a_writer_does_not_hang(rig: Rig, tmp_path: Path) -> None:
+    """In the place of the addresses of notifications, and of the settings themselves."""
+    os.mkfifo(tmp_path / "pipe")
+    told = await rig.reload(f"notifications: {{urls_file: {tmp_path / 'pipe'}}}\n", "settings not reloaded")
+    assert "no program writes" in told["fields"]["reason"]
+    rig.config.unlink()
+    os.mkfifo(rig.config)
+    told = await rig.reload(None, "settings not reloaded")
+    assert "no program writes" in told["fields"]["reason"]
+    rig.config.unlink()
+    assert (await rig.reload("limits: {max_projects: 4}\n"))["fields"]["changed"] == ["limits.max_projects"]
+    assert await rig.server.stop() == 0
 
 
 async def test_a_database_that_is_locked_does_not_end_the_server(rig: Rig) -> None:

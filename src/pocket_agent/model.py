@@ -433,9 +433,9 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
         error: the kind of a fault in the last message of this turn.
         refused_until: the reset of the usage limit that refused a request of this turn.
         permission_mode: the mode of the process; None until it is known.
-        told_model: the model that the server last set in the process; None for the CLI's default, "" when the process
-            has not answered.
-        told_mode: the permission mode that the server last set, as `told_model`, or that the CLI has chosen since.
+        requested_model: the model that the server last requested of the process; None for the CLI's default, "" when
+            it is not known, as without an answer or in the record of an earlier version.
+        requested_mode: the permission mode, as `requested_model`, or the one that the CLI has chosen since.
     """
 
     tasks: tuple[BackgroundTask, ...] = ()
@@ -446,8 +446,8 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str | None = None
     permission_mode: str | None = None
     refused_until: Milliseconds | None = None
-    told_model: str | None = None
-    told_mode: str | None = None
+    requested_model: str | None = ""
+    requested_mode: str | None = ""
 
     @property
     def is_agent_working(self) -> bool:

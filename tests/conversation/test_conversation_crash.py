@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +205,26 @@ async def test_a_model_that_a_stopped_process_may_take_later_is_set_again(
         assert len(room.seen.of(ProcessSpawned)) == 1
 
 
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(os.devnull)])
+async def test_another_file_in_the_place_of_a_fifo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+) -> None:
+    async with open_room(tmp_path, agents_stay=True) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.record.id
+        await client.execute(project_id, "ask Bash")
+        await until(lambda: bool(session.state.approvals))
+        monkeypatch.setattr(room.projects, "close_idle", nothing)
+        for fifo in (room.settings.data.dir / "spool").glob("*.in"):
+            fifo.unlink()
+            make(fifo)
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = room.projects.get(project_id)
+        await client.approve(project_id, next(iter(session.state.approvals)))
+        assert (await room.eventually(ExecutionFinished)).status is ExecutionStatus.SUCCESS
+        assert not room.seen.of(ProcessSpawned)
+
+
 async def test_a_prompt_that_was_written_by_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The CLI ends at the half line, and another process takes the prompt."""
     long = "once-only " + "x" * 3_000_000
@@ -219,3 +241,31 @@ async def test_a_prompt_that_was_written_by_half(tmp_path: Path, monkeypatch: py
         with pytest.raises(PocketAgentError):
             await client.kill(project_id, execution_id="another")
         assert await ended(room, client, project_id, b"once-only") == ("success", 1)
+
+
+async def test_an_adopted_agent_gets_the_model_and_the_mode_of_the_next_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new server does not know those of the warm process, which were chosen for one prompt."""
+    options = ExecuteOptions(model="opus", permission_mode="acceptEdits")
+    async with open_room(tmp_path, agents_stay=True) as room, room.client() as client:
+        project_id = (await room.project()).state.record.id
+        await client.execute(project_id, "lines 1", options=options)
+        await room.eventually(ExecutionFinished)
+        monkeypatch.setattr(room.projects, "close_idle", nothing)
+    sent: list[bytes] = []
+    send = Agent.send
+
+    def record(agent: Agent, line: bytes) -> Any:
+        sent.append(line)
+        return send(agent, line)
+
+    monkeypatch.setattr(Agent, "send", record)
+    async with open_room(tmp_path) as room, room.client() as client:
+        for _ in range(2):
+            before = len(room.seen.of(ExecutionFinished))
+            await client.execute(project_id, "lines 1")
+            await until(partial(lambda before: len(room.seen.of(ExecutionFinished)) > before, before))
+        kinds = [json.loads(line).get("request", {}).get("subtype") for line in sent]
+        assert kinds == ["set_model", "set_permission_mode", None, None]
+        assert not room.seen.of(ProcessSpawned)

@@ -97,7 +97,7 @@ async def test_a_choice_while_the_agent_is_still_starting(tmp_path: Path, report
         await until(lambda: bool(session._agent.spool_size) == (reported == "hook"))
         await client.set_model(project_id, "opus")
         await client.set_permission_mode(project_id, "plan")
-        assert (session.state.record.model, session.state.work.told_model) == ("opus", "opus")
+        assert (session.state.record.model, session.state.work.requested_model) == ("opus", "opus")
         assert session.state.current is not None
         os.kill(room.seen.of(ProcessSpawned)[0].pid, signal.SIGCONT)
         gate.touch()

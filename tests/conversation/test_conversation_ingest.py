@@ -598,7 +598,7 @@ def test_a_change_of_the_permission_mode_that_nobody_asked_for_is_the_projects()
         state = State(
             log_of(sample.project(permission_mode="plan")),
             current=sample.execution(),
-            account=doing(permission_mode="plan", told_mode=told),
+            account=doing(permission_mode="plan", requested_mode=told),
         )
         return Intake(state, may_choose=lambda mode: mode != "bypassPermissions")
 
@@ -607,10 +607,10 @@ def test_a_change_of_the_permission_mode_that_nobody_asked_for_is_the_projects()
         plan = present(told).take([Line(system("status", permissionMode="acceptEdits"), 1)])
         assert plan.record.get("permission_mode") == stored
         assert plan.account is not None
-        assert (plan.account.work.permission_mode, plan.account.work.told_mode) == ("acceptEdits", "acceptEdits")
+        assert (plan.account.work.permission_mode, plan.account.work.requested_mode) == ("acceptEdits", "acceptEdits")
     plan = present("plan").take([Line(system("status", permissionMode="bypassPermissions"), 1)])
     assert plan.account is not None
-    assert plan.account.work.told_mode == "bypassPermissions"
+    assert plan.account.work.requested_mode == "bypassPermissions"
     assert "permission_mode" not in plan.record
 
 

@@ -4,12 +4,15 @@ import asyncio
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import alive, eventually, follow, is_result, lines, numbers, run, stored, until, until_line
 from tests.harness.server import ServerProcess
 
 from pocket_agent.client import Backoff, Client, Frame
+from pocket_agent.storage.database import database_path
+from pocket_agent.storage.epoch import Mark, mark_path
 
 LINES_PER_KILL = 100
 QUICK = Backoff(initial=0.01, maximum=0.1)
@@ -137,7 +140,7 @@ async def test_nothing_is_left_of_an_ended_agent(standin_server: ServerProcess, 
 
 
 async def test_an_old_copy_that_nothing_but_a_client_can_tell(standin_server: ServerProcess, folder: Path) -> None:
-    """Every file has the content of a cold copy again, in its place: the mark beside the database is as old."""
+    """Every file has the content of a cold copy again, in its place: the mark is as old, and shows its own inode."""
     server = standin_server
     async with server.client(backoff=QUICK) as client:
         project = await client.create_project(str(folder))
@@ -148,6 +151,9 @@ async def test_an_old_copy_that_nothing_but_a_client_can_tell(standin_server: Se
             await server.start()
             await run(client, stream, "lines 40")
             assert await server.stop() == 0
+            mark = mark_path(database_path(server.data_dir))
+            old_mark, own = (msgspec.json.decode(data, type=Mark) for data in (copied[mark], mark.read_bytes()))
+            copied[mark] = msgspec.json.encode(msgspec.structs.replace(old_mark, own=own.own))
             for path in server.data_dir.glob("pocket-agent.db*"):
                 path.write_bytes(copied[path])
             await server.start()

@@ -200,6 +200,12 @@ def test_what_cannot_be_used_is_refused_by_name(tmp_path: Path) -> None:
     assert str(other) in caught.value.message
 
 
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigurationError, match="pipe"):
+        Tls(TlsSettings(cert=tmp_path / "pipe", key=tmp_path / "pipe"), tmp_path / "tls", [])
+
+
 def test_a_key_with_a_pass_phrase_is_refused_and_nobody_is_asked(tmp_path: Path) -> None:
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([])

@@ -126,6 +126,20 @@ def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
     ]
 
 
+def test_a_pipe_has_settings_once() -> None:
+    """`--config <(...)` gives the settings to the start, and nothing to a reload, which must not take the defaults."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, b"server: {port: 4}\n")
+        os.close(writing)
+        source = {"PA_CONFIG": f"/dev/fd/{reading}"}
+        assert load_settings(config=None, environ=source, flags={}).settings.server.port == 4
+        (problem,) = refusal(environ=source)
+        assert "no program writes" in problem
+    finally:
+        os.close(reading)
+
+
 def test_paths_start_where_their_source_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     text = "data: {dir: data}\nlogging: {output: ~/agent.log}\n"

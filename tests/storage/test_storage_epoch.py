@@ -130,6 +130,22 @@ async def test_an_old_copy_that_is_put_back_renews(tmp_path: Path, put_back: str
     await again.close()
 
 
+async def test_an_old_copy_with_the_inode_of_the_database_renews(tmp_path: Path) -> None:
+    """Removing the folder and copying the old one can give the same inodes again, on ext4."""
+    folder, copy = tmp_path / "data", tmp_path / "copy"
+    database = folder / "a.db"
+    await log_of(database, copy, 5)
+    await log_of(database, tmp_path / "newer", 7)
+    mark_path(database).unlink()
+    for file in (database, mark_path(database)):
+        file.write_bytes((copy / file.name).read_bytes())
+    mark = msgspec.json.decode(mark_path(database).read_bytes(), type=Mark)
+    assert mark.inode == database.stat().st_ino
+    store = Store.open(database)
+    assert store.epochs_renewed
+    await store.close()
+
+
 async def test_only_the_log_that_went_back_gets_a_new_epoch(tmp_path: Path) -> None:
     database = tmp_path / "data" / "a.db"
     await log_of(database, tmp_path / "copy", 5)

@@ -25,13 +25,24 @@ def test_a_child_that_is_being_started_does_not_keep_it(tmp_path: Path) -> None:
     """Between fork and exec it has a copy of the descriptor, whatever close-on-exec says."""
     database = tmp_path / "pocket-agent.db"
     lock = DataLock.acquire(database)
-    assert lock._descriptor is not None
-    copy = os.dup(lock._descriptor)
+    copies = [os.dup(descriptor) for descriptor in lock._descriptors]
     lock.release()
     try:
         DataLock.acquire(database).release()
     finally:
-        os.close(copy)
+        for copy in copies:
+            os.close(copy)
+
+
+def test_a_lock_file_that_was_deleted_lets_no_other_in(tmp_path: Path) -> None:
+    database = tmp_path / "pocket-agent.db"
+    lock = DataLock.acquire(database)
+    database.with_name("pocket-agent.db.lock").unlink()
+    for _ in range(2):
+        with pytest.raises(FileOperationError, match="Another server"):
+            DataLock.acquire(database)
+    lock.release()
+    DataLock.acquire(database).release()
 
 
 def test_who_has_it_is_seen_without_touching_it(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 """Group commit: few transactions for many changes, and each change answers for itself."""
 
 import asyncio
+import os
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pocket_agent.errors import FileOperationError, InternalError
 from pocket_agent.model import ConversationRecord
 from pocket_agent.storage import Store
+from pocket_agent.storage.database import connect
 from pocket_agent.storage.threads import deliver
 from tests.storage.sample import create, grown, offsets, stored, write_lock
 
@@ -194,6 +197,65 @@ async def test_a_log_of_another_program_is_not_written_to(store: Store, database
         await store.commit(grown(project, 1))
     assert caught.value.details == {"reason": "log_replaced"}
     kept.rename(log)
+    await store.commit(grown(project, 1))
+    assert await offsets(store, project) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("act", ["delete", "replace", "move the folder", "delete the folder"])
+async def test_nothing_is_stored_in_a_database_that_is_gone(database: Path, tmp_path: Path, act: str) -> None:
+    """A commit to a file without a name would be lost; once the file is back, the store goes on."""
+    store = Store.open(database)
+    project = await create(store, entries=2)
+    kept = tmp_path / "kept"
+    match act:
+        case "delete":
+            os.link(database, kept)
+            database.unlink()
+        case "replace":
+            os.link(database, kept)
+            database.unlink()
+            database.write_bytes(kept.read_bytes())
+        case "move the folder":
+            database.parent.rename(kept)
+        case _:
+            shutil.rmtree(database.parent)
+    for _ in range(2):
+        with pytest.raises(FileOperationError, match="deleted, moved or replaced") as caught:
+            await store.commit(grown(project, 1))
+        assert caught.value.details == {"reason": "database_replaced"}
+        assert await offsets(store, project) == [1, 2]
+    if act == "delete the folder":
+        with pytest.raises(FileOperationError, match="deleted, moved or replaced"):
+            await store.close()
+        return
+    kept.rename(database.parent if act == "move the folder" else database)
+    await store.commit(grown(project, 1))
+    await store.close()
+    again = Store.open(database)
+    assert (again.epochs_renewed, await offsets(again, project)) == (False, [1, 2, 3])
+    await again.close()
+
+
+async def test_opening_a_database_anew_is_tried_again(
+    store: Store, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full, or a lack of descriptors, at the moment when a deleted log is replaced."""
+    project = await create(store, entries=2)
+    database.with_name(database.name + "-shm").unlink()
+    for failing in range(3):
+        left = [connect] * failing
+
+        def connect_later(*args: Any, left: list[Any] = left, **kwargs: Any) -> Any:
+            if not left:
+                raise FileOperationError("The disk is full.")
+            return left.pop()(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("pocket_agent.storage.threads.connect", connect_later)
+            with pytest.raises(FileOperationError, match="full"):
+                await store.commit(grown(project, 1))
+            with pytest.raises(FileOperationError, match="cannot be opened"):
+                await offsets(store, project)
     await store.commit(grown(project, 1))
     assert await offsets(store, project) == [1, 2, 3]
 

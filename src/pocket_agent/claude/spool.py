@@ -145,6 +145,8 @@ _PIPE_BYTES: Final = 1024 * 1024
 """Linux lets any user have pipes of up to fs.pipe-max-size, 1 MiB by default (pipe(7))."""
 
 _GONE: Final = "The agent's process has ended."
+_EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""Errors of open(2) that prove nothing about the file."""
 
 
 class _PendingInput:
@@ -168,7 +170,8 @@ class SpoolWriter:
         spool: whose input.
         resync: write an empty line first, which the CLI ignores. After a server was killed within a
             long line, this separates the next line from that line's beginning.
-        pid: the process that reads; on Linux its input is found even when the FIFO was removed (proc_pid_fd(5)).
+        pid: the process that reads; on Linux its input is found even when the FIFO was removed, or has another file
+            in its place (proc_pid_fd(5)).
 
     Raises:
         ProcessNotFoundError: no process holds the FIFO.
@@ -181,10 +184,10 @@ class SpoolWriter:
         self._descriptor = -1
         try:
             self._descriptor = _open(spool, pid)
-        except OSError as error:  # ENXIO: no process reads; ENOENT: it was removed
-            if error.errno in {errno.ENXIO, errno.ENOENT, errno.ESRCH}:
-                raise ProcessNotFoundError(_GONE) from error
-            raise
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                raise
+            raise ProcessNotFoundError(_GONE) from error  # ENXIO: no process reads; ENOENT: it was removed
         if not stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
             self.close()  # another file has the FIFO's name
             raise ProcessNotFoundError(_GONE)
@@ -266,8 +269,8 @@ def _open(spool: "Spool", pid: int | None) -> int:
     flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         return os.open(spool.input, flags | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        if pid is None or not sys.platform.startswith("linux"):
+    except OSError as error:
+        if pid is None or not sys.platform.startswith("linux") or error.errno in _EXHAUSTED:
             raise
         return os.open(f"/proc/{pid}/fd/0", flags)
 
@@ -305,7 +308,7 @@ class Spool:
         """Create the three files, readable for the user only, whatever the umask.
 
         Raises:
-            ResourceLimitError: the disk is full, or there are too many open files.
+            ResourceLimitError: the disk is full, there are too many open files, or the folder cannot be used.
             ExecutionFailedError: the files exist.
         """
         try:
@@ -320,11 +323,12 @@ class Spool:
                     os.close(descriptor)
             os.mkfifo(self.input, _PRIVATE_FILE)
             self.input.chmod(_PRIVATE_FILE)
-        except FileExistsError as error:
-            raise ExecutionFailedError("The files for the agent's output exist already.") from error
         except OSError as error:
+            if isinstance(error, FileExistsError) and self.directory.is_dir():
+                raise ExecutionFailedError("The files for the agent's output exist already.") from error
             self.remove()
-            text = f"The files for the agent's output could not be made: {error.strerror}."
+            reason = "their folder is another file" if isinstance(error, FileExistsError) else error.strerror
+            text = f"The files for the agent's output could not be made: {reason}."
             raise ResourceLimitError(text) from error
 
     def error_tail(self, max_bytes: int = 4096) -> str:
@@ -362,10 +366,10 @@ class Spool:
 
     @staticmethod
     def list(directory: Path) -> Iterator["Spool"]:
-        """All spools in a folder, also those without a stored process."""
+        """All spools in a folder, also those without a stored process; none if the folder cannot be read."""
         try:
             names = sorted(path.name for path in directory.iterdir() if path.suffix in {".out", ".err", ".in"})
-        except FileNotFoundError:
+        except OSError:
             return
         for id_ in dict.fromkeys(name.rpartition(".")[0] for name in names):
             if id_ and not id_.startswith("."):
@@ -421,12 +425,19 @@ class SpoolReader:
         self.offset += len(data)
         return data
 
+    def skip_truncated(self) -> bool:
+        """Continue at the new end of a file that another program has truncated; returns whether it was truncated."""
+        truncated = self.size < self.offset
+        if truncated:
+            self.offset = self.size
+        return truncated
+
     async def wait_for_growth(self, until: "asyncio.Future[int | None] | None" = None) -> bool:
-        """Wait until there are bytes to read (True), or until `until` is done or the reader closed (False)."""
+        """Wait until the size is another one than what was read (True), or `until` is done or the reader closed."""
         while self._descriptor >= 0:
             # The watch comes before the check of the size, so that a write in between is notified.
             notified = self._watch()
-            if self.size > self.offset:
+            if self.size != self.offset:
                 return True
             if until is not None and until.done():
                 return False
@@ -463,10 +474,10 @@ class SpoolReader:
                 until.remove_done_callback(release)
 
     async def _poll(self) -> None:
-        """Check the size, with growing pauses, until there are bytes to read."""
+        """Check the size, with growing pauses, until it changes."""
         pause = _POLL_FAST_SECONDS
         await asyncio.sleep(pause)
-        while self.size <= self.offset:
+        while self.size == self.offset:
             self._spool.trim_errors()
             pause = min(pause * 1.5, _POLL_SLOW_SECONDS)
             await asyncio.sleep(pause)

@@ -171,7 +171,7 @@ class Agent:
             # A resumed session continues a sum that the CLI does not report before its first result.
             account=Account(
                 cost_usd=0.0 if resume is None else None,
-                work=Work(told_model=options.model, told_mode=options.permission_mode),
+                work=Work(requested_model=options.model, requested_mode=options.permission_mode),
             ),
             claims=claims,
         )
@@ -230,6 +230,8 @@ class Agent:
             return self._batch
         # Checked before reading, so that the process's last output is read before it counts as ended.
         alive = self.alive
+        if self._reader.skip_truncated():
+            self._framer = LineFramer(self._context.settings.current.claude.max_line, start=self._reader.offset)
         lines: list[Line | Oversized] = []
         while not lines and (data := self._reader.read(_CHUNK_BYTES)):
             lines = self._framer.feed(data)

@@ -287,9 +287,9 @@ class Intake:
         choice changes with it: otherwise the next prompt would bring the old mode back."""
         before = self._work.permission_mode
         self._changed(permission_mode=mode)
-        if mode in {before, self._work.told_mode}:
+        if mode in {before, self._work.requested_mode}:
             return
-        self._changed(told_mode=mode)
+        self._changed(requested_mode=mode)
         if self._may_choose(mode):
             self.plan.record["permission_mode"] = mode
 

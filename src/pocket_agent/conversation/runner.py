@@ -315,19 +315,20 @@ class Runner:
     async def set_model(self, model: str | None) -> bool:
         """Change the model of the running process; False when the CLI does not accept it."""
         request_id = uuid.uuid4().hex
-        return await self._set(request_id, control.set_model(request_id, model), "told_model", model)
+        return await self._set(request_id, control.set_model(request_id, model), "requested_model", model)
 
     async def set_permission_mode(self, mode: str) -> bool:
         """Change the permission mode of the running process; False when the CLI does not accept it."""
         request_id = uuid.uuid4().hex
-        return await self._set(request_id, control.set_permission_mode(request_id, mode), "told_mode", mode)
+        return await self._set(request_id, control.set_permission_mode(request_id, mode), "requested_mode", mode)
 
     async def _adjust(self, options: ExecuteOptions) -> bool:
         """Change model and permission mode of the warm process; False when the prompt needs a new process."""
-        if options.model != self._state.work.told_model and not await self.set_model(options.model):
+        work, mode = self._state.work, options.permission_mode or "default"
+        if options.model != work.requested_model and not await self.set_model(options.model):
             return False
-        mode = options.permission_mode
-        return mode == self._state.work.told_mode or await self.set_permission_mode(mode or "default")
+        is_set = mode == ("default" if work.requested_mode is None else work.requested_mode)
+        return is_set or await self.set_permission_mode(mode)
 
     async def _set(self, request_id: str, line: bytes, attribute: str, value: str | None) -> bool:
         agent, before = self._agent, getattr(self._state.work, attribute)
@@ -451,9 +452,9 @@ class Runner:
             wanted = await self._effective(execution.options)
         except errors.PocketAgentError:
             return False
-        mode = work.permission_mode or work.told_mode
+        mode = work.permission_mode or work.requested_mode
         has_mode = (wanted.permission_mode or "default") == (mode or "default")
-        return has_mode and wanted.model == work.told_model and agent.fits(wanted) and not state.record.fork
+        return has_mode and wanted.model == work.requested_model and agent.fits(wanted) and not state.record.fork
 
     async def steer(self, execution: Execution) -> None:
         """Write a prompt into the running turn.

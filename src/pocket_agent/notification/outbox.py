@@ -18,7 +18,7 @@ from pocket_agent.errors import ConfigurationError, ProjectNotFoundError
 from pocket_agent.events import Event, NotificationLost, Observer
 from pocket_agent.model import ExecutionContext, ExecutionStatus, HoldReason, project_of
 from pocket_agent.projects import Projects
-from pocket_agent.settings import CurrentSettings, NotificationSettings, is_uri
+from pocket_agent.settings import CurrentSettings, NotificationSettings, is_uri, read_source
 
 _LONGEST_NAME: Final = 60
 _LONGEST_DETAIL: Final = 200
@@ -321,6 +321,9 @@ Route = tuple[Address, Send]
 """An address and what sends to it."""
 
 
+_MAX_FILE_BYTES: Final = 256 * 1024
+
+
 def read_addresses(settings: NotificationSettings) -> list[Address]:
     """The addresses of the settings and of `notifications.urls_file`.
 
@@ -331,7 +334,7 @@ def read_addresses(settings: NotificationSettings) -> list[Address]:
     file = settings.urls_file
     if file is not None:
         try:
-            lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
+            lines = [line.strip() for line in read_source(file, _MAX_FILE_BYTES).decode("utf-8").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise ConfigurationError(f"The file {file} (notifications.urls_file) cannot be used: {reason}.") from error

@@ -93,6 +93,8 @@ def _load(context: ssl.SSLContext, cert: Path, key: Path) -> None:
         # Without this OpenSSL asks for the pass phrase on the terminal, and the server waits.
         raise ConfigurationError(f"The key {key} (server.tls.key) has a pass phrase; remove it.")
 
+    if cert.is_fifo() or key.is_fifo():  # OpenSSL would wait for it, in a thread that cannot be stopped
+        raise ConfigurationError(f"{cert} (server.tls.cert) or {key} (server.tls.key) is a pipe; give it a file.")
     try:
         context.load_cert_chain(cert, key, refuse)
     except (OSError, ssl.SSLError) as error:

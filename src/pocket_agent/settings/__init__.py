@@ -2,7 +2,7 @@
 
 from pocket_agent.settings.combinations import connections_for, is_loopback
 from pocket_agent.settings.live import CurrentSettings, LiveSettings, SettingChange, merge_reload
-from pocket_agent.settings.load import DEFAULT, EffectiveSetting, LoadedSettings, load_settings, read_word
+from pocket_agent.settings.load import DEFAULT, EffectiveSetting, LoadedSettings, load_settings, read_source, read_word
 from pocket_agent.settings.sections import (
     SETTING_SOURCES,
     TOOL,
@@ -69,5 +69,6 @@ __all__ = [
     "parse_duration",
     "parse_url",
     "printable",
+    "read_source",
     "read_word",
 ]

@@ -4,8 +4,11 @@ pydantic parses each value of each source once; the parsed values are then merge
 """
 
 import difflib
+import errno
 import os
 import re
+import select
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -348,12 +351,43 @@ def _compose(document: str) -> Node | None:
     return node
 
 
+_PIPE_MILLISECONDS: Final = 5000
+"""How long the program at the other end of a pipe may take to write."""
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    """Open a file without waiting for a writer of a FIFO."""
+    return os.open(name, flags | os.O_NONBLOCK)
+
+
+def read_source(path: Path, max_bytes: int) -> bytes:
+    """At most `max_bytes` of a file, or of a pipe that is written to now.
+
+    A reload reads the files again: a pipe of the start (`--config <(...)`) has nothing more then, and a FIFO without
+    a writer would block the thread that reads it for ever.
+
+    Raises:
+        OSError: it cannot be read, or is an empty pipe.
+    """
+    content = b""
+    with open(path, "rb", 0, opener=_open_at_once) as file:
+        ready = select.poll()
+        ready.register(file, select.POLLIN)
+        while len(content) < max_bytes:
+            piece = file.read(max_bytes - len(content)) if ready.poll(_PIPE_MILLISECONDS) else None
+            if not piece:
+                if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode) and (piece is None or not content):
+                    raise OSError(errno.ENODATA, "it is a pipe to which no program writes (any more)")
+                break
+            content += piece
+    return content
+
+
 def read_file(path: Path) -> list[SourceItem]:
     """The settings in a YAML file, and its problems; an unreadable file is a problem too."""
     name = printable(str(path))
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_SIZE + 1)
+        content = read_source(path, MAX_FILE_SIZE + 1)
         if len(content) > MAX_FILE_SIZE:
             return [SettingsProblem("the file", name, f"larger than {MAX_FILE_SIZE // 1024} KiB")]
         return parse_yaml(content.decode("utf-8-sig"), name)

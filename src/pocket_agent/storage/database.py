@@ -3,8 +3,8 @@
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -58,6 +58,8 @@ def error_of(fault: sqlite3.Error | OSError) -> PocketAgentError:
     # The primary result code is the low byte of an extended one (https://www.sqlite.org/rescode.html); errors that
     # the Python module raises by itself have none.
     code = getattr(fault, "sqlite_errorcode", 0) & 0xFF
+    if "closed database" in str(fault):  # `FileGuard` could not open it anew
+        code = sqlite3.SQLITE_CANTOPEN
     error: PocketAgentError
     if isinstance(fault, OSError):
         text = f"The data directory refused an operation: {fault.strerror or 'input or output error'}."
@@ -514,10 +516,14 @@ def lock_owner(database: Path) -> int | None:
 
 
 class DataLock:
-    """Holds the lock on `FILE.lock` next to the database. The file stays; only the lock on it counts."""
+    """Holds the locks on `FILE.lock` next to the database and on their folder.
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor: int | None = descriptor
+    The lock file stays; only the lock on it counts. A user may take it for a leftover and delete it, which leaves
+    the lock on the folder.
+    """
+
+    def __init__(self, descriptors: Sequence[int]) -> None:
+        self._descriptors = list(descriptors)
 
     @classmethod
     def acquire(cls, database: Path) -> Self:
@@ -528,29 +534,42 @@ class DataLock:
             OSError: the lock file cannot be opened.
         """
         path = _lock_path(database)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        except BlockingIOError:
-            owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-            os.close(descriptor)
-            raise FileOperationError(
-                f"Another server (process {owner or 'unknown'}) uses this data directory. "
-                "Stop it, or start this one with another --data-dir.",
-                details={"reason": "data_in_use"},
-            ) from None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return cls(descriptor)
+        with ExitStack() as undo:
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            undo.callback(os.close, folder)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+            undo.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock_folder(folder)
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            except BlockingIOError:
+                owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+                raise FileOperationError(
+                    f"Another server (process {owner or 'unknown'}) uses this data directory. "
+                    "Stop it, or start this one with another --data-dir.",
+                    details={"reason": "data_in_use"},
+                ) from None
+            undo.pop_all()
+        return cls((folder, descriptor))
 
     def release(self) -> None:
         """Release the lock; a second call does nothing."""
-        if self._descriptor is not None:
+        while self._descriptors:
             # Closing alone would leave the lock to a child that is just being started: until it runs its
             # program, it has a copy of every descriptor (flock(2)).
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            os.close(self._descriptor)
-            self._descriptor = None
+            descriptor = self._descriptors.pop()
+            with suppress(OSError):  # the folder's file system may have no locks
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            os.close(descriptor)
+
+
+def _lock_folder(folder: int) -> None:
+    """Lock an open folder, unless its file system has no locks for folders (EBADF, EINVAL, EOPNOTSUPP)."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return

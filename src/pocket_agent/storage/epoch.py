@@ -4,9 +4,11 @@ The database and a small file next to it prove a restored backup, an old copy, o
 """
 
 import contextlib
+import fcntl
 import os
 import secrets
 import sqlite3
+import struct
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
@@ -114,7 +116,11 @@ def set_meta(connection: sqlite3.Connection, /, **values: str | int) -> None:
 # It has the head of each log at the last checkpoint, and the inode of the database. The thread that checkpoints the
 # database flushes it to the disk. A log that ends before its marked head, within the same epoch, has lost entries
 # that clients may have seen. A database with another inode was copied here: whether it is the latest one cannot be
-# known.
+# known. So was one next to a mark that has been copied: ext4 gives the number of a deleted inode to the next new file,
+# with another generation. (Closing the database's own file here would release SQLite's locks on it, fcntl_locking(2).)
+
+_GET_VERSION: Final = 2 << 30 | struct.calcsize("l") << 16 | ord("v") << 8 | 1
+"""FS_IOC_GETVERSION, as most architectures number it; ext4, XFS and Btrfs support it."""
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -123,10 +129,12 @@ class Mark(msgspec.Struct, frozen=True):
     Attributes:
         inode: of the database's file.
         heads: by the number of a project, the epoch of its log and the offset of its last entry.
+        own: the inode of the mark itself and its generation, 0 where the file system has none; (0, 0) in an old mark.
     """
 
     inode: int
     heads: dict[int, tuple[str, int]]
+    own: tuple[int, int] = (0, 0)
 
 
 def mark_path(database: Path) -> Path:
@@ -140,9 +148,9 @@ def write_mark(database: Path, connection: sqlite3.Connection) -> None:
     path = mark_path(database)
     new = path.with_name(path.name + ".new")
     with contextlib.suppress(OSError):
-        mark = Mark(database.stat().st_ino, heads)
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)
         with os.fdopen(descriptor, "wb") as file:
+            mark = Mark(database.stat().st_ino, heads, _identity(descriptor))
             file.write(msgspec.json.encode(mark))
             file.flush()
             os.fsync(descriptor)
@@ -152,8 +160,9 @@ def write_mark(database: Path, connection: sqlite3.Connection) -> None:
 def outdated(database: Path, connection: sqlite3.Connection) -> set[int]:
     """The numbers of the projects whose logs went back, or may have; empty without a mark."""
     try:
-        mark = msgspec.json.decode(mark_path(database).read_bytes(), type=Mark)
-        copied = mark.inode != database.stat().st_ino
+        with mark_path(database).open("rb") as file:
+            mark = msgspec.json.decode(file.read(), type=Mark)
+            copied = mark.inode != database.stat().st_ino or mark.own not in {(0, 0), _identity(file.fileno())}
     except (OSError, msgspec.MsgspecError):
         return set()
     found = set()
@@ -162,6 +171,14 @@ def outdated(database: Path, connection: sqlite3.Connection) -> set[int]:
         if copied or (epoch == marked_epoch and head < marked_head):
             found.add(number)
     return found
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    """The inode and its generation, of a file that SQLite does not use."""
+    generation = bytes(struct.calcsize("l"))
+    with contextlib.suppress(OSError):
+        generation = fcntl.ioctl(descriptor, _GET_VERSION, generation)
+    return os.fstat(descriptor).st_ino, struct.unpack("l", generation)[0]
 
 
 def _heads(connection: sqlite3.Connection) -> list[tuple[int, str, int]]:

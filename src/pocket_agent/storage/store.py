@@ -18,7 +18,7 @@ from pocket_agent.model import ConversationId, ConversationRecord, Direction, Ex
 from pocket_agent.storage import database, device_table, epoch, retention, tables
 from pocket_agent.storage.database import DataLock, Synchronous, faults_mapped
 from pocket_agent.storage.tables import Table, Value
-from pocket_agent.storage.threads import Checkpointer, LogGuard, Reader, Writer
+from pocket_agent.storage.threads import Checkpointer, FileGuard, Reader, Writer
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -108,7 +108,7 @@ class Store:
     """
 
     def __init__(
-        self, path: Path, lock: DataLock, writer: Writer, reader: Reader, checkpointer: Checkpointer, guard: LogGuard
+        self, path: Path, lock: DataLock, writer: Writer, reader: Reader, checkpointer: Checkpointer, guard: FileGuard
     ) -> None:
         self._path = path
         self._lock = lock
@@ -167,7 +167,7 @@ class Store:
             reading.execute("PRAGMA query_only = ON")
             checkpointer = Checkpointer(moving, path)
             reader = Reader(reading, "store-reader")
-            guard = LogGuard(path, reader, checkpointer, busy_timeout=busy_timeout, synchronous=synchronous)
+            guard = FileGuard(path, reader, checkpointer, busy_timeout=busy_timeout, synchronous=synchronous)
             writer = Writer(writing, checkpointer.after_commit, durations, guard.check)
             store = cls(path, lock, writer, reader, checkpointer, guard)
             undo.pop_all()
@@ -208,7 +208,7 @@ class Store:
 
     def _finish(self, connection: sqlite3.Connection) -> None:
         """The last acts of the writer: the clean end is as durable as it can be."""
-        # A deleted log is moved into the database; a log of another program is left alone.
+        # A deleted log is moved into the database; files of another program are left alone.
         self._guard.is_in_place()
         database.set_synchronous(connection, "full")
         epoch.end_run(connection)

@@ -394,14 +394,15 @@ def checkpoint(connection: sqlite3.Connection) -> int:
 
 
 # ----------------------------------------------------------------------
-# The guard: detects that the write-ahead log was deleted under the server, and changes to a new one without a loss.
+# The guard: detects that the files were deleted or replaced under the server, before a commit goes to a file without a
+# name, which would be lost with the process.
 #
-# When a program deletes `-wal` (a cleaner, a backup that is put back), the open connections keep a file without a
-# name: all commits since the last checkpoint, and all later ones, would be lost with the process.
+# When a program deletes `-wal` or `-shm` (a cleaner, a backup that is put back), all connections are opened anew
+# without a loss. Without the database itself nothing is stored until it is in its place again.
 
 
-class LogGuard:
-    """Compares the write-ahead log by name with the one that is open. Used by the writer's thread.
+class FileGuard:
+    """Compares the files by name with those that are open. Used by the writer's thread.
 
     Args:
         database: the database's file; all connections are open, and the log is there.
@@ -421,63 +422,88 @@ class LogGuard:
         synchronous: Synchronous,
     ) -> None:
         self._database = database
-        self._log = database.with_name(database.name + "-wal")
+        self._logs = [database.with_name(database.name + suffix) for suffix in ("-wal", "-shm")]
         self._reader = reader
         self._checkpointer = checkpointer
         self._busy_timeout = busy_timeout
         self._synchronous = synchronous
-        self._inode = self._log.stat().st_ino
+        self._open = _inode(database), self._log_inodes()
+        self._is_closed = False
 
     def check(self, writing: sqlite3.Connection) -> sqlite3.Connection:
-        """Make sure that the open log is the one on the disk; returns the connection to go on with.
+        """Make sure that the open files are those on the disk; returns the connection to go on with.
 
         Raises:
-            FileOperationError: another program has made a log of its own in its place, or the disk refused.
+            FileOperationError: the database is gone, another program has replaced a file, or the disk refused.
             sqlite3.Error: the log could not be moved into the database.
         """
         return writing if self.is_in_place() else self._replace(writing)
 
     def is_in_place(self) -> bool:
-        """Whether the open log is the one on the disk; False when it was deleted.
+        """Whether the open files are those on the disk; False when a log was deleted.
 
         Raises:
-            FileOperationError: another program has made a log of its own in its place.
+            FileOperationError: the database is gone, or another program has replaced a file.
         """
-        try:
-            found = self._log.stat().st_ino
-        except FileNotFoundError:
+        database, logs = self._open
+        if _inode(self._database) != database:
+            raise FileOperationError(
+                "The database was deleted, moved or replaced by another program: nothing is stored any more. Put it "
+                "back in its place, or stop the server and restore a backup.",
+                details={"reason": "database_replaced"},
+            )
+        if self._is_closed:
             return False
-        if found != self._inode:
+        found = self._log_inodes()
+        if any(new not in {None, known} for new, known in zip(found, logs, strict=True)):
             raise FileOperationError(
                 "The write-ahead log of the database was replaced by another program: nothing is stored any more. "
                 "Stop the server, and restore a backup if clients miss anything after the next start.",
                 details={"reason": "log_replaced"},
             )
-        return True
+        return found == logs
+
+    def _log_inodes(self) -> list[tuple[int, int] | None]:
+        return [_inode(path) for path in self._logs]
 
     def _replace(self, writing: sqlite3.Connection) -> sqlite3.Connection:
-        """Move the deleted log into the database, and open it anew with a new log."""
-        busy, length, moved = writing.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
-        if busy or moved != length:
-            raise FileOperationError(
-                "The write-ahead log was deleted, and could not be moved into the database: nothing was stored.",
-                details={"reason": "log_deleted"},
-            )
+        """Move the deleted log into the database, and open it anew with a new log; may be tried again."""
+        if not self._is_closed:
+            busy, length, moved = writing.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+            if busy or moved != length:
+                raise FileOperationError(
+                    "The write-ahead log was deleted, and could not be moved into the database: nothing was stored.",
+                    details={"reason": "log_deleted"},
+                )
         self._reader.suspend()
         self._checkpointer.suspend()
         reading = moving = None
         try:
+            self._is_closed = True
             writing.close()
-            writing = connect(self._database, busy_timeout=self._busy_timeout, synchronous=self._synchronous)
-            # The first write creates the log; it has to be there before the others open it.
-            writing.execute("BEGIN IMMEDIATE")
-            writing.execute("UPDATE meta SET value = value WHERE key = 'clean'")
-            writing.execute("COMMIT")
-            self._inode = self._log.stat().st_ino
-            moving = connect(self._database, busy_timeout=self._busy_timeout)
-            reading = connect(self._database, busy_timeout=self._busy_timeout)
-            reading.execute("PRAGMA query_only = ON")
+            with contextlib.ExitStack() as undo:
+                writing = connect(self._database, busy_timeout=self._busy_timeout, synchronous=self._synchronous)
+                undo.callback(writing.close)
+                # The first write creates the log; it has to be there before the others open it.
+                writing.execute("BEGIN IMMEDIATE")
+                writing.execute("UPDATE meta SET value = value WHERE key = 'clean'")
+                writing.execute("COMMIT")
+                self._open = self._open[0], self._log_inodes()
+                moving = connect(self._database, busy_timeout=self._busy_timeout)
+                reading = connect(self._database, busy_timeout=self._busy_timeout)
+                reading.execute("PRAGMA query_only = ON")
+                undo.pop_all()
+            self._is_closed = False
         finally:
             self._checkpointer.resume(moving)
             self._reader.resume(reading)
         return writing
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    """The device and inode of a file; None when it is gone."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
