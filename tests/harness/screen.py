@@ -166,6 +166,11 @@ class Screen:
         await self.has_left_sheets()
         await self.page.goto(self.base + path)
 
+    async def reload(self) -> None:
+        """Load the page again."""
+        await self.has_left_sheets()
+        await self.page.reload()
+
     async def has_left_sheets(self) -> None:
         """Wait until a sheet that was closed has taken back its entry of the history, which is done a moment later.
 

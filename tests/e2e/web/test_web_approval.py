@@ -86,7 +86,7 @@ async def test_what_was_changed_is_what_runs(stage: Stage, browser: Browser, fol
         await expect(card).to_contain_text("requested", timeout=WAIT_MS)
         await expect(card.locator(".removed")).to_contain_text("touch first.txt")
         await expect(card.locator(".added")).to_contain_text("touch second.txt")
-        await seen.page.reload()
+        await seen.reload()
         await expect(card.locator(".removed")).to_contain_text("touch first.txt", timeout=WAIT_MS)
     assert [path.name for path in folder.iterdir()] == ["second.txt"]
 
@@ -116,7 +116,7 @@ async def test_it_is_seen_wherever_somebody_is(stage: Stage, browser: Browser, t
         await expect(seen.dock).to_contain_text("Run this command? in there", timeout=WAIT_MS)
         await seen.page.get_by_role("link", name="Settings").first.click()
         await expect(seen.dock).to_contain_text("touch elsewhere.txt")
-        await seen.page.reload()
+        await seen.reload()
         await expect(seen.dock).to_contain_text("touch elsewhere.txt", timeout=WAIT_MS)
         await seen.answer("Fold")
         await expect(seen.dock.get_by_role("button", name="Allow")).to_be_hidden()

@@ -362,7 +362,7 @@ async def test_a_program_gets_another_token(stage: Stage, browser: Browser) -> N
 async def test_a_code_runs_out_and_another_takes_its_place(stage: Stage, browser: Browser) -> None:
     async with devices_of(browser, stage.server, "desk") as desk:
         await desk.page.clock.install()
-        await desk.page.reload()
+        await desk.reload()
         await invite(desk)
         code = await code_of(desk)
         await expect(desk.page.locator(".code-clock")).to_have_text(re.compile(r"^[45]:\d\d$"))

@@ -100,7 +100,7 @@ async def test_after_a_long_write_the_end_is_in_view(
             end = seen.page.locator(f".list-row:has-text('line_1_of_{lines}') ~ .list-row .row-result")
             await expect(end).to_be_visible(timeout=WAIT_MS)
             await seen.ends_with_its_last_row()
-            await seen.page.reload()
+            await seen.reload()
             await seen.is_live()
             await expect(end).to_be_visible(timeout=WAIT_MS)
             await seen.ends_with_its_last_row()

@@ -106,7 +106,8 @@ async def test_a_stop_holds_the_queue_and_what_was_written_stays(stage: Stage, b
         await seen.choose("Kill the execution")
         await seen.page.get_by_role("dialog").get_by_role("button", name="Kill", exact=True).click()
         await seen.says("The execution was killed.")
-        await seen.page.reload()
+        await expect(seen.page.get_by_role("dialog")).to_be_hidden()
+        await seen.reload()
         await seen.says("The agent was stopped while writing this.")
         await expect(seen.page.locator(".said").last).to_contain_text("00001 00002 00003")
         # What is resumed is named.

@@ -47,7 +47,7 @@ async def test_a_draft_survives_a_reload_and_stays_with_its_project(
             ids.append((await client.create_project(str(tmp_path / name))).id)
         await seen.open(ids[0])
         await seen.prompt_field.fill("half a thou")
-        await seen.page.reload()
+        await seen.reload()
         await expect(seen.prompt_field).to_have_value("half a thou")
         await seen.open(ids[1])
         await expect(seen.prompt_field).to_have_value("")

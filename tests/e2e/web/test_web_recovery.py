@@ -81,7 +81,7 @@ async def test_prompts_of_who_is_offline_wait_survive_a_reload_and_run_once(
         await expect(seen.queue).to_have_count(2)
         await expect(seen.queue.first).to_contain_text("Waits for the server, and is sent once")
         await seen.prompt_field.fill("a draft that is not done")
-        await seen.page.reload()
+        await seen.reload()
         await expect(seen.page.get_by_text("Offline.")).to_be_visible(timeout=WAIT_MS)
         await expect(seen.page.get_by_role("heading", name="The server is unreachable")).to_be_visible(timeout=WAIT_MS)
         await expect(seen.queue).to_have_count(2)
@@ -150,7 +150,7 @@ async def test_a_revoked_device_is_told_to_pair_again(server: ServerProcess, bro
             await seen.open(project_id)
             await pocket_agent(server, "devices", "revoke", "tablet")
         await expect(seen.page.get_by_role("heading", name="Pair this browser")).to_be_visible(timeout=WAIT_MS)
-        await seen.page.reload()
+        await seen.reload()
         await expect(seen.page.get_by_role("heading", name="Pair this browser")).to_be_visible(timeout=WAIT_MS)
 
 
@@ -224,7 +224,7 @@ async def test_the_newest_page_is_shown_offline_where_the_user_has_chosen_that(
         page = json.loads(dict(await seen.page.evaluate(_STORED))[f"offline {project_id}"])
         foreign = {**page["entries"][0], "data": {**page["entries"][0]["data"], "prompt": "of another epoch"}}
         await seen.page.evaluate(_PUT, [f"offline {project_id}", {**page, "entries": [foreign, *page["entries"][1:]]}])
-        await seen.page.reload()
+        await seen.reload()
         as_of = seen.page.get_by_text("Offline, as of")
         await expect(as_of).to_be_visible(timeout=WAIT_MS)
         await seen.says("of another epoch")
@@ -305,12 +305,12 @@ async def test_offline_pages_survive_what_breaks_them_and_end_with_the_device(
             {"at": at, "entries": [{**entry, "cut": "x"}]},
         ):
             await seen.page.evaluate(_PUT, [key, value])
-            await seen.page.reload()
+            await seen.reload()
             lost = seen.page.get_by_role("heading", name="The server is unreachable")
             await expect(lost, str(value)).to_be_visible(timeout=WAIT_MS)
         odd = [{"offset": 2, "timestamp": "never", "type": "agent_message", "data": [1]}, {**entry, "data": 3}]
         await seen.page.evaluate(_PUT, [key, {"at": "never", "entries": [{**entry}, *odd]}])
-        await seen.page.reload()
+        await seen.reload()
         await seen.says("the only valid one")
         lists: tuple[object, ...] = (None, [], {"at": at, "projects": 7}, {"at": at, "projects": [{"id": "x"}, None]})
         for stored_list in lists:

@@ -170,7 +170,7 @@ async def test_the_theme_is_chosen_and_kept(stage: Stage, browser: Browser) -> N
         await seen.go("/settings")
         await seen.page.get_by_label("Theme").select_option("light")
         await expect(page).to_have_attribute("data-theme", "light", timeout=WAIT_MS)
-        await seen.page.reload()
+        await seen.reload()
         await expect(page).to_have_attribute("data-theme", "light")
 
 

@@ -271,7 +271,7 @@ async def test_the_cookie_belongs_to_a_key_of_the_page_and_an_old_one_gets_it_on
             }"""
         )
         assert exported == "InvalidAccessError"
-        await seen.page.reload()
+        await seen.reload()
         await expect(seen.page.get_by_role("link", name="Devices").locator("visible=true")).to_be_visible()
         assert stored() == msgspec.structs.replace(
             first, last_seen=stored().last_seen, last_address=stored().last_address
@@ -281,7 +281,7 @@ async def test_the_cookie_belongs_to_a_key_of_the_page_and_an_old_one_gets_it_on
         with connection_beside(database_path(stage.server.data_dir)) as connection:
             connection.execute("UPDATE device SET credential = 'either', public_key = NULL WHERE name = 'keyed'")
         assert await comes_in(stage, cookie["value"]), "as the version before had it"
-        await seen.page.reload()
+        await seen.reload()
         await expect(seen.page.get_by_role("link", name="Devices").locator("visible=true")).to_be_visible()
 
         def traded() -> bool:
