@@ -76,6 +76,9 @@ def test_an_old_matcher_means_the_same_as_a_new_one() -> None:
     new = {"routes": [{"matchers": ['severity="critical"', 'team=~"a|b"'], "receiver": "r"}]}
     old = {"routes": [{"match": {"severity": "critical"}, "match_re": {"team": "a|b"}, "receiver": "r"}]}
     assert found(new, old, "alertmanager") == []
+    listed = {"routes": [{"matchers": ['{ team=~"a|b", "severity"="critical" }'], "receiver": "r"}]}
+    assert found(new, listed, "alertmanager") == []
+    assert route_matchers({"matchers": ['a="b,c",d!=e']}) == [("a", "=", "b,c"), ("d", "!=", "e")]
     inhibition = {"source_match": {"a": "b"}, "target_match_re": {"c": "d.*"}}
     assert route_matchers(inhibition, "source_matchers") == [("a", "=", "b")]
     assert route_matchers(inhibition, "target_matchers") == [("c", "=~", "d.*")]

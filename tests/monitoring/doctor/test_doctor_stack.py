@@ -113,6 +113,15 @@ async def test_alerts_that_prometheus_drops_are_missed_by_severity(
     assert {message.partition(":")[0] for _, message in deliveries(findings)} == {"warning", "info"}
 
 
+async def test_alerts_that_prometheus_gives_another_severity_are_missed(clinic: Clinic) -> None:
+    change = "alerting:\n  alert_relabel_configs:\n  - source_labels: [severity]\n    regex: critical\n"
+    change += "    target_label: severity\n    replacement: info\n"
+    async with clinic.changed("prometheus", CONFIG, ("alerting:\n", change)):
+        path = (await clinic.look(alerts=True)).of("alert path")
+    lost = "test alerts of severity critical do not get from Prometheus to Alertmanager with that severity: info"
+    assert (path.status, path.message) == ("failed", lost)
+
+
 async def test_a_prometheus_whose_rules_cannot_be_written_is_left_out(clinic: Clinic) -> None:
     """A file that was changed and not loaded is not loaded by the test either."""
     clinic.stack.edit(CONFIG, "monitor: pocket-agent-monitor", "monitor: changed")

@@ -21,7 +21,8 @@ _SHOWN: Final = 160
 _DURATION: Final = re.compile(r"(?:\d+(?:ms|[ywdhms]))+")
 _PART: Final = re.compile(r"(\d+)(ms|[ywdhms])")
 _UNITS: Final = {"y": 31_536_000, "w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
-_MATCHER: Final = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"?(.*?)"?\s*', re.DOTALL)
+_MATCHER: Final = re.compile(r'\s*"?([a-zA-Z_][a-zA-Z0-9_]*)"?\s*(=~|!~|!=|=)\s*"?(.*?)"?\s*', re.DOTALL)
+_LISTED: Final = re.compile(r'(?:"(?:\\.|[^"\\])*"|[^,"])+')
 _LEGACY: Final = {"match": "=", "match_re": "=~"}
 _PASSWORD: Final = re.compile(r"://[^/@\s]+@")
 
@@ -246,7 +247,7 @@ def canonical(value: Any, key: str, grammar: Grammar) -> Any:
 
 
 def _modern(node: Mapping[Any, Any]) -> dict[str, Any]:
-    """A mapping whose `match` and `match_re`, also of inhibitions, are written as `matchers`."""
+    """A mapping whose `match` and `match_re`, also of inhibitions, are written as `matchers`, each by itself."""
     made: dict[str, Any] = {}
     for name, value in node.items():
         prefix, _, rest = str(name).rpartition("_match") if "_match" in str(name) else ("", "", "")
@@ -254,11 +255,17 @@ def _modern(node: Mapping[Any, Any]) -> dict[str, Any]:
         if short in _LEGACY and isinstance(value, dict):
             place = f"{prefix}_matchers" if prefix else "matchers"
             made[place] = [*made.get(place, []), *(f'{label}{_LEGACY[short]}"{text}"' for label, text in value.items())]
-        elif str(name) in made and isinstance(value, list):
-            made[str(name)] += value
+        elif str(name).endswith("matchers") and isinstance(value, list):
+            made[str(name)] = [*made.get(str(name), []), *(one for text in value for one in _split_matchers(str(text)))]
         else:
             made[str(name)] = value
     return made
+
+
+def _split_matchers(text: str) -> list[str]:
+    """The matchers of a text, which may be a list of them: `{severity="critical", service="web"}`."""
+    text = text.strip()
+    return [one.strip() for one in _LISTED.findall(text[1:-1] if text.startswith("{") else text) if one.strip()]
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -181,11 +181,14 @@ def _write(path: Path, text: str) -> None:
 
 def _lost(arrived: Sequence[_Routed], severities: Sequence[str]) -> list[Result]:
     """The severities whose alert did not get from Prometheus to Alertmanager."""
-    there = {alert.labels.get("alertname") for alert in arrived}
-    lost = [severity for severity in severities if _ALERTS[severity] not in there]
+    there = {alert.labels.get("alertname"): alert.labels.get("severity") for alert in arrived}
+    lost = [severity for severity in severities if there.get(_ALERTS[severity]) != severity]
     if not lost:
         return [ok("alert path", "test alerts of a rule get from Prometheus to Alertmanager")]
     what = f"test alerts of severity {', '.join(lost)} do not get from Prometheus to Alertmanager"
+    changed = [there[_ALERTS[severity]] or "no severity" for severity in lost if _ALERTS[severity] in there]
+    if changed:
+        what += f" with that severity: {', '.join(changed)}"
     fix = (
         "See alerting (alert_relabel_configs, alertmanagers) in prometheus.yml and Prometheus's log; render again, and "
         "reload Prometheus."
@@ -289,7 +292,8 @@ def _outcome(
     if missing:
         listed = ", ".join(f"{kind} (receiver {name})" for name, kind in missing)
         what = f"{test.severity}: {listed} has not accepted all test alerts within {DELIVERY_SECONDS:.0f} s"
-        return failed(_NAME, what, "Alertmanager's log has the reason.")
+        fix = "See group_wait and the time intervals of the route in alertmanager.yml, and Alertmanager's log."
+        return failed(_NAME, what, fix)
     listed = ", ".join(f"{kind} (receiver {name})" for name, kind in pairs)
     return ok(_NAME, f"{test.severity}: accepted by {listed}: check that it arrived")
 
