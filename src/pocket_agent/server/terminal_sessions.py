@@ -149,21 +149,6 @@ class TerminalSessions:
         record = model.SessionRecord(session_id, project_id, stored.created_at, stored.last_active, stored.title)
         return model.KeptSession(record, model.TranscriptMark(session_id, history.end, history.digest))
 
-    async def refuse_open(self, conversation: Conversation) -> None:
-        """Raise ProcessActiveError when a terminal has the session open that the next prompt would continue."""
-        project = conversation.state.record
-        if conversation.has_process or project.session_id is None or project.fork:
-            return
-        try:
-            running = await self._transcripts.running()
-        except FileOperationError:
-            return
-        if project.session_id in running:
-            raise ProcessActiveError(
-                "A terminal has this conversation open: end the CLI there first, or continue a copy of it "
-                "(session_resume with fork)."
-            )
-
     def _main(self, conversation: Conversation) -> model.ConversationRecord:
         """The main conversation of a conversation's project, whose directory is that of the project."""
         return self._projects.get(conversation.state.record.project_id).state.record
