@@ -11,6 +11,7 @@ import pytest
 from tests.harness.claude import require_claude
 from tests.harness.follow import eventually, follow
 from tests.harness.recorder import RecordingModel, said
+from tests.harness.repository import repository
 from tests.harness.scene import is_over, scene
 from tests.harness.server import ServerProcess, running_server
 from tests.harness.sessions import Machine, name_of
@@ -104,6 +105,30 @@ async def test_the_conversation_that_has_the_session_is_the_one_that_ends(
     settings |= {"PA_CLAUDE_BINARY": str(shown), "PA_CLAUDE_ENVIRONMENT": '{"CLAUDE_CONFIG_DIR": "/sessions"}'}
     status, text = await run(server.data_dir, settings, other, folder=folder)
     assert (status, text) == (0, f"/sessions --resume={SESSION}\n"), "where the server's agents keep their sessions"
+
+
+async def test_the_directory_of_a_worktree_means_its_conversation(standin_server: ServerProcess, folder: Path) -> None:
+    server = standin_server
+    repository(folder)
+    settings = {
+        "PA_CLAUDE_BINARY": server.env["PA_CLAUDE_BINARY"],
+        "PA_SERVER_PORT": str(server.port),
+        "PA_SERVER_TLS_ENABLED": "false",
+    }
+    async with server.client() as client:
+        project = await client.create_project(str(folder))
+        begun = await client.request("conversation_create", {"worktree": {}}, project_id=project.id)
+        state = json.loads(begun.payload)
+        async with client.subscribe(state["conversation_id"], since=0) as stream:
+            await client.execute(state["conversation_id"], "hello")
+            await follow(stream, lambda frame: frame.data.get("type") == "result")
+    machine = Machine(server.home / ".claude", Path(state["path"]))
+    machine.write(machine.prompt("of another"), number=2)
+    machine.write(machine.prompt("hello")).rename(machine.path().with_name(f"{SESSION}.jsonl"))
+    (inside := machine.project / "inside").mkdir()
+    for place, target in ((inside, ()), (folder.parent, (str(machine.project),))):
+        status, text = await run(server.data_dir, settings, "--print", *target, folder=place)
+        assert (status, text) == (0, f"cd {machine.project} && claude --resume={SESSION}\n"), text
 
 
 async def test_sessions_that_cannot_be_resumed_as_they_are(standin_server: ServerProcess, folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pocket_agent.claude.process_tree import read_row
 from pocket_agent.model import project_of
+from tests.harness.repository import git, repository
 from tests.harness.sessions import Machine, answer, name_of
 from tests.server.room import Room, Wire
 from tests.server.test_server_handlers import CONVERSATION, code, execute, until_type
@@ -305,3 +306,22 @@ async def test_two_conversations_that_resume_a_session_at_once(room: Room) -> No
     assert [code(reply) for reply in replies].count("VALIDATION_FAILED") == 2
     having = [one.state.record.session_id for one in room.projects.of(project_id)]
     assert having.count(name_of(1)) == 1
+
+
+async def test_sessions_of_a_worktree_that_is_a_project_are_those_of_that_project(room: Room) -> None:
+    machine, project_id = await machine_of(room)
+    tree = room.folder / "tree"
+    repository(machine.project)
+    git(machine.project, "worktree", "add", "--quiet", str(tree))
+    machine.write(machine.prompt("in a tree", tree), directory=tree)
+    async with room.wire() as wire:
+        assert [one["title"] for one in await sessions(wire, project_id)] == ["in a tree"]
+    other = (await room.projects.create(str(tree))).state.record.project_id
+    name = {"session_id": name_of(1)}
+    async with wire_of(room, projects=(project_id,)) as wire:
+        assert await sessions(wire, project_id) == []
+        for kind in ("session_history", "session_follow", "session_resume", "conversation_create"):
+            assert code(await wire.ask(kind, name, project_id=project_id)) == "VALIDATION_FAILED", kind
+    async with room.wire() as wire:
+        assert [one["title"] for one in await sessions(wire, other)] == ["in a tree"]
+        assert (await wire.ask("session_history", name, project_id=other))["type"] == "session_history"

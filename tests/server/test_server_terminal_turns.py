@@ -213,6 +213,21 @@ async def test_history_of_a_copy_is_not_taken_in(room: Room) -> None:
         assert (await until_type(wire, "prompt", by="terminal"))["data"]["prompt"] == "a quince"
 
 
+async def test_a_prompt_that_has_run_is_known_while_a_terminal_has_the_session(room: Room) -> None:
+    """A client that lost the reply sends it again, and must not take it for refused."""
+    async with room.wire() as wire:
+        desk = await desk_of(room, wire)
+        again = {"prompt": "once", "prompt_id": "p-1"}
+        first = await wire.ask("execute", again, project_id=desk.project_id)
+        await until_type(wire, "project_state", state="IDLE")
+        await wire.ask("session_release", project_id=desk.project_id)
+        run_in_terminal(desk.machine, CONVERSATION)
+        second = await wire.ask("execute", again, project_id=desk.project_id)
+        assert second["data"]["execution_id"] == first["data"]["execution_id"]
+        new = await wire.ask("execute", {"prompt": "twice"}, project_id=desk.project_id)
+        assert (code(new), "with fork" in new["data"]["message"]) == ("PROCESS_ACTIVE", True)
+
+
 async def test_prompts_that_wait_do_not_start_while_a_terminal_has_the_session(room: Room) -> None:
     """They keep their place, as behind a usage limit that is reset while the terminal works."""
     async with room.wire() as wire:
@@ -228,7 +243,7 @@ async def test_prompts_that_wait_do_not_start_while_a_terminal_has_the_session(r
         assert (await wire.ask("queue_resume", project_id=desk.project_id))["type"] == "queue_resume"
         said = await until_type(wire, "error")
         assert (code(said), "terminal" in said["data"]["message"]) == ("PROCESS_ACTIVE", True)
-        assert not conversation.has_process
+        assert conversation.process is None
         assert [execution.prompt.split()[0] for execution in conversation.state.queue] == ["first", "second"]
         record.unlink()
         await until(lambda: len(room.seen.of(ExecutionFinished)) == 3)

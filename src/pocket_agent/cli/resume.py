@@ -84,9 +84,10 @@ async def _released(client: Client, options: ResumeOptions) -> SessionData:
     project_id = conversation.id.partition(".")[0]
     sessions = [one for one in await client.sessions(project_id) if one.resume_command is not None]
     wanted = options.session
-    if wanted is None and key_of(conversation) == options.target:
+    is_main = conversation.conversation_id is msgspec.UNSET
+    if wanted is None and (not is_main or conversation.id == options.target):
         wanted = conversation.session_id
-        if wanted is None and conversation.conversation_id is not msgspec.UNSET:
+        if wanted is None and not is_main:
             raise ValidationError("This conversation has no session yet; give it a prompt first.")
     chosen = _pick(sessions, wanted)
     if chosen.active:
@@ -98,19 +99,31 @@ async def _released(client: Client, options: ResumeOptions) -> SessionData:
 
 
 async def _meant(client: Client, target: str | None) -> ProjectStateData:
-    """The conversation with an id, or the main one of the project with an id, a name, or around a path."""
+    """The conversation with an id, the main one of the project with an id, a name, or around a path, or the one whose
+    worktree is around the path."""
     projects = await client.projects()
     project_id, dot, _ = (target or "").partition(".")
     if dot and any(project.id == project_id for project in projects):
         for conversation in await _conversations(client, project_id):
             if key_of(conversation) == target:
                 return conversation
-    return _find_project(projects, target)
+    try:
+        return _find_project(projects, target)
+    except ProjectNotFoundError:
+        for project in projects:
+            for conversation in await _conversations(client, project.id):
+                if _is_around(conversation, target):
+                    return conversation
+        raise
 
 
 async def _conversations(client: Client, project_id: str) -> Sequence[ProjectStateData]:
     reply = await client.request("conversation_list", {"archived": True}, project_id=project_id)
     return msgspec.json.decode(reply.payload, type=ConversationListData).conversations
+
+
+def _is_around(conversation: ProjectStateData, target: str | None) -> bool:
+    return Path(os.path.realpath(target or ".")).is_relative_to(os.path.realpath(conversation.path))
 
 
 def _find_project(projects: Sequence[ProjectStateData], target: str | None) -> ProjectStateData:
@@ -119,7 +132,7 @@ def _find_project(projects: Sequence[ProjectStateData], target: str | None) -> P
     if len(named) == 1 and (named[0].id == target or not path.exists()):
         return named[0]
     for project in projects:
-        if path.is_relative_to(os.path.realpath(project.path)):
+        if _is_around(project, target):
             return project
     raise ProjectNotFoundError(f"{target or path} is neither a project or a conversation, nor inside a project.")
 

@@ -187,11 +187,6 @@ class Conversation:
             )
             return reset
 
-    @property
-    def has_process(self) -> bool:
-        """Whether a process of the agent has the conversation open."""
-        return self._agent.alive
-
     async def release_process(self) -> str | None:
         """End the idle process, so that a terminal can continue the conversation, whose id is returned.
 

@@ -131,7 +131,10 @@ class Runner:
         if state.current is None and not state.work.turn:
             await self.take_in_terminal()
         if not self._agent.alive and not state.record.fork and await self._terminal.is_open():
-            raise errors.SessionOpenError("A terminal has this conversation open: end the CLI there first.")
+            raise errors.SessionOpenError(
+                "A terminal has this conversation open: end the CLI there first, or continue a copy of it "
+                "(session_resume with fork)."
+            )
         execution = await self._without_lost_session(execution)
         warm = await self._ensure_process(wanted, execution.context)
         at = now()

@@ -422,7 +422,6 @@ class Handlers:
 
     async def on_execute(self, call: Call, conversation: Conversation, request: requests.Execute) -> Reply:
         chosen = request.options.to_model() if request.options is not None else model.ExecuteOptions()
-        await self._terminal.refuse_open(conversation)
         device, project = call.device, conversation.state.record
         chosen = limit_options(device, chosen, project.permission_mode or self._policy.default_mode)
         return await conversation.prompts.execute(

@@ -4,6 +4,7 @@ import asyncio
 import shlex
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -13,7 +14,13 @@ from pocket_agent import model
 from pocket_agent.claude.transcript_records import Shown
 from pocket_agent.claude.transcripts import Follower, Growth, Listing, StoredSession, Transcripts
 from pocket_agent.conversation.conversation import Conversation
-from pocket_agent.errors import FileOperationError, PocketAgentError, ProcessActiveError, ProjectNotFoundError
+from pocket_agent.errors import (
+    FileOperationError,
+    PocketAgentError,
+    ProcessActiveError,
+    ProjectNotFoundError,
+    ValidationError,
+)
 from pocket_agent.projects import Projects
 from pocket_agent.protocol import requests
 from pocket_agent.protocol.frame import timestamp
@@ -63,10 +70,12 @@ class TerminalSessions:
         """The server's sessions and those of terminals, the last used first."""
         project_id = conversation.state.record.project_id
         own = {value.session_id: value for value in await conversation.sessions()}
-        found = {value.session_id: value for value in listing.sessions}
+        found = {
+            value.session_id: value for value in listing.sessions if not self._is_elsewhere(value.directory, project_id)
+        }
         missing = [key for key in own if key not in found]
         for key in missing if listing.truncated else ():
-            stored = await self._transcripts.find(self._directories(conversation), key)
+            stored = await self._find(conversation, key)
             if stored is not None:
                 found[key] = stored
         listed = [_described(value, found.get(key)) for key, value in own.items()]
@@ -126,7 +135,7 @@ class TerminalSessions:
         """
         project_id, places = conversation.state.record.project_id, self._directories(conversation)
         try:
-            stored = await self._transcripts.find(places, session_id)
+            stored = await self._find(conversation, session_id)
             if stored is None:
                 return None
             if stored.running and not fork:
@@ -140,24 +149,26 @@ class TerminalSessions:
         record = model.SessionRecord(session_id, project_id, stored.created_at, stored.last_active, stored.title)
         return model.KeptSession(record, model.TranscriptMark(session_id, history.end, history.digest))
 
-    async def refuse_open(self, conversation: Conversation) -> None:
-        """Raise ProcessActiveError when a terminal has the session open that the next prompt would continue."""
-        project = conversation.state.record
-        if conversation.has_process or project.session_id is None or project.fork:
-            return
-        try:
-            running = await self._transcripts.running()
-        except FileOperationError:
-            return
-        if project.session_id in running:
-            raise ProcessActiveError(
-                "A terminal has this conversation open: end the CLI there first, or continue a copy of it "
-                "(session_resume with fork)."
-            )
-
     def _main(self, conversation: Conversation) -> model.ConversationRecord:
         """The main conversation of a conversation's project, whose directory is that of the project."""
         return self._projects.get(conversation.state.record.project_id).state.record
+
+    async def _find(self, conversation: Conversation, session_id: str) -> StoredSession | None:
+        """A session of a conversation's project, as the CLI keeps it; raises as `Transcripts.find`."""
+        stored = await self._transcripts.find(self._directories(conversation), session_id)
+        is_elsewhere = stored is not None and self._is_elsewhere(stored.directory, conversation.state.record.project_id)
+        return None if is_elsewhere else stored
+
+    async def _check_known(self, conversation: Conversation, session_id: str) -> None:
+        if await self._find(conversation, session_id) is None:
+            raise ValidationError("The CLI keeps no such session of this project.")
+
+    def _is_elsewhere(self, directory: str, project_id: model.ProjectId) -> bool:
+        """Whether a directory belongs to another project, which may be in a worktree of this one's repository."""
+        others = [other.state.record for other in self._projects.all()]
+        return any(
+            Path(directory).is_relative_to(other.real_path) for other in others if other.project_id != project_id
+        )
 
     def _directories(self, conversation: Conversation) -> list[str]:
         """The real paths of a conversation's project: that of the main conversation, then those of worktrees."""
@@ -176,6 +187,7 @@ class TerminalSessions:
         self, call: Call, conversation: Conversation, request: requests.SessionHistory
     ) -> requests.SessionHistoryData:
         project = self._main(conversation)
+        await self._check_known(conversation, request.session_id)
         page = await self._transcripts.page(
             self._directories(conversation),
             request.session_id,
@@ -193,6 +205,7 @@ class TerminalSessions:
         self, call: Call, conversation: Conversation, request: requests.SessionFollow
     ) -> SessionLinesData:
         project, places = self._main(conversation), self._directories(conversation)
+        await self._check_known(conversation, request.session_id)
         epoch, after = request.epoch, request.after
         if epoch is None or after is None:
             page = await self._transcripts.page(places, request.session_id, None, limit=1, max_bytes=_PAGE_BYTES)
