@@ -349,7 +349,8 @@ class Runner:
             return True
         answer = await self._ask(request_id, line)
         if answer is None or answer.response is None:
-            self._note_work(attribute, "")  # a process that is stopped carries it out when it goes on
+            # A process that is stopped carries it out when it goes on; one that knows no control requests does not.
+            self._note_work(attribute, "" if agent.has_answered else before)
             return False
         if not answer.response.succeeded:
             self._note_work(attribute, before)
@@ -583,7 +584,8 @@ class Runner:
         if batch is not None:
             agent.record = record
             agent.acknowledge(plan.taken)
-        if plan.answers or plan.results or self._state.work.turn:
+        agent.has_answered = agent.has_answered or bool(plan.answers)
+        if agent.has_answered or plan.results or self._state.work.turn:
             agent.is_starting = False
         for answer in plan.answers:
             agent.answered(answer)
