@@ -45,7 +45,7 @@ CAUSES: Final = {
     HoldReason.AUTHENTICATION: "Claude Code is not logged in, or its login is not accepted.",
     HoldReason.OVERLOADED: "The API is overloaded or fails.",
     HoldReason.NETWORK: "The API cannot be reached.",
-    HoldReason.DIRECTORY: "The project's directory is not available.",
+    HoldReason.DIRECTORY: "A directory that the agent needs is not available.",
     HoldReason.CLI: "The Claude Code CLI is not available.",
     HoldReason.START: "Claude Code ends before it takes a prompt.",
     HoldReason.CONVERSATION: "The conversation no longer exists; the next prompt starts a new one.",
