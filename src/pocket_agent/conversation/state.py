@@ -559,9 +559,11 @@ class State:
         self.queue = sorted([*self.queue, execution], key=lambda waiting: waiting.position)
 
     def front(self) -> int:
-        """A position before all prompts that have not run."""
+        """A position before all prompts that have not run, and not before a paused one, whatever the clock says."""
+        behind = max((execution.position for execution in self.queue if execution.status.is_paused), default=0)
         waiting = [execution.position for execution in self.queue if not execution.status.is_paused]
-        return min([time.time_ns(), *(position - 1 for position in waiting)])
+        # A second behind a paused one, so that others fit in between.
+        return max(min(waiting) - 1, behind + 1) if waiting else max(time.time_ns(), behind + 1_000_000_000)
 
     def place_of(self, execution: Execution) -> int:
         """The place of an execution in the queue from 1, or 0 when it is not there."""
