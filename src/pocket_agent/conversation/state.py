@@ -48,7 +48,7 @@ CAUSES: Final = {
     HoldReason.DIRECTORY: "A directory that the agent needs is not available.",
     HoldReason.CLI: "The Claude Code CLI is not available.",
     HoldReason.START: "Claude Code ends before it takes a prompt.",
-    HoldReason.CONVERSATION: "The conversation no longer exists; the next prompt starts a new one.",
+    HoldReason.CONVERSATION: "The conversation cannot go on; a new session can.",
     HoldReason.TRUST: "The project's own settings would make Claude Code do something that has not been accepted yet.",
 }
 """What holds the queue, for a user."""
