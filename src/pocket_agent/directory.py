@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pocket_agent.errors import InvalidPathError
+from pocket_agent.errors import InvalidPathError, MissingPathError
 from pocket_agent.settings import CurrentSettings, Settings
 
 MAX_COMPLETIONS: Final = 50
@@ -116,7 +116,7 @@ class Directories:
             real_path = Path(path).resolve(strict=True)
             is_file = real_path.is_file()
         except (OSError, RuntimeError, ValueError) as error:
-            raise InvalidPathError("There is no such file, or it cannot be read.") from error
+            raise MissingPathError("There is no such file, or it cannot be read.") from error
         self._check_inside(real_path)
         if not is_file:
             raise InvalidPathError("The path is not a file.")
@@ -272,9 +272,9 @@ def _resolve(path: str) -> Path:
         real_path = Path(path).resolve(strict=True)
         is_directory = real_path.is_dir()
     except FileNotFoundError as error:
-        raise InvalidPathError("There is no such directory.") from error
+        raise MissingPathError("There is no such directory.") from error
     except (OSError, RuntimeError, ValueError) as error:
-        raise InvalidPathError("The path cannot be read.") from error
+        raise MissingPathError("The path cannot be read.") from error
     if not is_directory:
         raise InvalidPathError("The path is not a directory.")
     try:

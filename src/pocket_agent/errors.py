@@ -45,6 +45,10 @@ class InvalidPathError(PocketAgentError, code="INVALID_PATH"):
     """A project path that is relative, missing, not a directory, or outside the allowed roots."""
 
 
+class MissingPathError(InvalidPathError):
+    """A path that does not exist, or cannot be read, at the moment."""
+
+
 class ProjectNestingError(PocketAgentError, code="PROJECT_NESTING"):
     """A project inside another project, or around one."""
 

@@ -163,7 +163,7 @@ class Policy:
         try:
             return str(await self.directories.find(path))
         except InvalidPathError as error:
-            raise InvalidPathError(f"options.add_dirs: {error.message}") from error
+            raise type(error)(f"options.add_dirs: {error.message}") from error
 
     async def _mcp_config(self, given: str | None, directory: str) -> str | None:
         """The real path of a file, or JSON unchanged; JSON can name programs at any path."""
@@ -178,4 +178,4 @@ class Policy:
         try:
             return str(await self.directories.find_file(str(Path(directory) / given)))
         except InvalidPathError as error:
-            raise InvalidPathError(f"options.mcp_config: {error.message}") from error
+            raise type(error)(f"options.mcp_config: {error.message}") from error

@@ -82,6 +82,22 @@ async def test_a_wait_for_an_approval_does_not_count(tmp_path: Path, monkeypatch
         assert finished.status is ExecutionStatus.TIMEOUT
 
 
+async def test_a_prompt_stays_behind_a_paused_one_when_the_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks = Clocks(monkeypatch)
+    async with open_room(tmp_path, limits__resume_after_reset="off") as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.record.id
+        await client.execute(project_id, f"first {limit(600)}")
+        await is_paused(room, session)
+        clocks.wall = -DAY
+        given = [await client.execute(project_id, prompt, when="now") for prompt in ("third", "second")]
+        await client.promote_prompt(project_id, given[1].execution_id)
+        assert [found.prompt.split()[0] for found in session.state.queue] == ["first", "second", "third"]
+        assert session.state.record.queue_hold is not None
+
+
 async def continue_anew(client: Client, session: Conversation) -> None:
     """Continue a paused execution with its own prompt."""
     await client.new_session(session.state.record.id)

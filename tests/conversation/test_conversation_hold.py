@@ -9,7 +9,7 @@ import pytest
 from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
 from pocket_agent.events import ExecutionDelayed, ExecutionFinished, ExecutionStarted, ProcessExited
-from pocket_agent.model import ExecutionId, ExecutionStatus, HoldReason
+from pocket_agent.model import ExecuteOptions, ExecutionId, ExecutionStatus, HoldReason
 from tests.conversation.sample import execution
 from tests.server.room import Room, open_room, until
 
@@ -201,20 +201,25 @@ async def test_a_fault_that_is_not_the_prompts_ends_one_of_them_alone(tmp_path: 
         assert waiting(session)[-1] == "last"
 
 
-async def test_the_directory_is_away_for_a_moment(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["project", "added", "servers.json"])
+async def test_the_directory_is_away_for_a_moment(tmp_path: Path, what: str) -> None:
     """Nothing is lost, and the queue goes on by itself, also when a process waits that was started there."""
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
         project_id = session.state.record.id
-        await client.execute(project_id, "ask Bash")
+        (tmp_path / "added").mkdir()
+        (tmp_path / "servers.json").write_text("{}")
+        options = ExecuteOptions(add_dirs=(str(tmp_path / "added"),), mcp_config=str(tmp_path / "servers.json"))
+        await client.execute(project_id, "ask Bash", options=options)
         for number in range(3):
-            await client.execute(project_id, f"word-{number}")
+            await client.execute(project_id, f"word-{number}", options=options)
         await until(lambda: bool(session.state.approvals))
-        (tmp_path / "project").rename(tmp_path / "away")
+        (tmp_path / what).rename(tmp_path / "away")
         await client.kill(project_id)
         await until(lambda: hold(session) is not None)
         assert (hold(session), len(waiting(session))) == ("directory", 3)
-        (tmp_path / "away").rename(tmp_path / "project")
+        assert not await session.loops._is_cause_gone()
+        (tmp_path / "away").rename(tmp_path / what)
         await until(lambda: len(ends(room)) == 4)
         assert ends(room) == [ExecutionStatus.KILLED, *[ExecutionStatus.SUCCESS] * 3]
         assert hold(session) is None

@@ -459,11 +459,13 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
         return text[:_TEXT_CHARACTERS] or None
 
     def fault(self, error: str | None = None) -> HoldReason | None:
-        """Of a `result`: the fault of the account, the API or the network that would also stop the next prompt.
+        """Of a `result`: the fault, of the account or the network say, that also stops the next prompt.
 
         Args:
             error: the `error` of the turn's last message.
         """
+        if self.failed and self.terminal_reason in _FULL:
+            return HoldReason.CONVERSATION
         if not self.failed or self.terminal_reason not in {None, "api_error"}:
             return None
         status, text = self.api_error_status, self.result_text or ""
@@ -493,6 +495,8 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
 
 _OLD_LIMIT: Final = re.compile(r"limit reached\|(\d{10,13})$")
 """How versions before 2.1 reported the reset, in seconds since the Unix epoch (github.com/anthropics/claude-code)."""
+_FULL: Final = frozenset({"prompt_too_long", "blocking_limit", "rapid_refill_breaker"})
+"""The ends of a turn (`terminal_reason`, 2.1.332) whose conversation is longer than the model's context."""
 _BY_STATUS: Final[dict[int | None, HoldReason]] = {
     401: HoldReason.AUTHENTICATION,
     402: HoldReason.CREDIT,
@@ -531,6 +535,7 @@ _BY_TEXT: Final = tuple(
         (r"[^\n]{0,40}\blimit reached\b|api error: (request rejected \()?429\b", HoldReason.USAGE_LIMIT),
         (r"api error: 5\d\d\b|(api error: )?(repeated 529 )?overloaded", HoldReason.OVERLOADED),
         (r"request timed out", HoldReason.NETWORK),
+        (r"prompt is too long", HoldReason.CONVERSATION),
         (
             r"api error:.*(connect|network|timed out|can't reach|fetch failed|dns|socket|certificate|\bE[A-Z_]{4,}\b)",
             HoldReason.NETWORK,

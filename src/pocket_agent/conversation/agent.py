@@ -65,6 +65,7 @@ class Agent:
 
     Attributes:
         record: the stored data for the adoption of the process; None without a process.
+        has_answered: whether the process answers control requests, as far as is known.
         is_starting: whether the process has not answered a control request or begun a turn yet, as while hooks run.
     """
 
@@ -83,7 +84,7 @@ class Agent:
         self._framer = LineFramer(context.settings.current.claude.max_line)
         self._batch: Batch | None = None
         self.record: ProcessRecord | None = None
-        self.is_starting = False
+        self.has_answered = self.is_starting = False
 
     @property
     def open(self) -> bool:
@@ -210,7 +211,8 @@ class Agent:
                 # After a server that was killed within a line, the next line must not continue it.
                 self._writer = SpoolWriter(spool, resync=resync, pid=process.pid)
         self.record, self._spool, self._process = record, spool, process
-        self.is_starting = not record.consumed
+        self.has_answered = bool(record.consumed)
+        self.is_starting = not self.has_answered
         self._framer = LineFramer(self._context.settings.current.claude.max_line, start=record.consumed)
         self._batch = None
         self._opened.set()

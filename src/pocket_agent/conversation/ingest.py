@@ -392,7 +392,7 @@ class Intake:
             self.plan.record.update(session_id=None, fork=False)
             text = "The conversation to continue no longer exists; the next prompt starts a new one."
             error = ErrorData("EXECUTION_FAILED", text)
-            self._hold(HoldReason.CONVERSATION)
+            self._hold(HoldReason.CONVERSATION, "The next prompt starts one.")
         elif status is ExecutionStatus.ERROR:
             error = ErrorData("EXECUTION_FAILED", message.result_text or "The agent ended with an error.")
             if blocked is not None:

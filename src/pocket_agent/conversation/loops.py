@@ -380,12 +380,14 @@ class ConversationLoops:
         return hold is not None and hold.reason in VERIFIABLE
 
     async def _is_cause_gone(self) -> bool:
-        """Whether the directory and the CLI are available, or all claims of the directory are accepted."""
+        """Whether the directories and the CLI are available, or all claims of the directory are accepted."""
         hold = self._state.record.queue_hold
         try:
             await asyncio.to_thread(check_directory, Path(self._state.record.real_path))
             if hold is not None and hold.reason is HoldReason.TRUST:
                 return await self._is_accepted()
+            for waiting in self._state.queue[:1]:
+                await self.runner.effective(waiting.options)
             await self.gate()
         except (errors.ClaudeNotFoundError, errors.DirectoryUnavailableError):
             return False

@@ -126,7 +126,7 @@ class Runner:
     async def _start(self, execution: Execution) -> None:
         state = self._state
         self._policy.check_maker(execution.device_id)
-        wanted = await self._effective(execution.options)
+        wanted = await self.effective(execution.options)
         began = time.monotonic()
         if state.current is None and not state.work.turn:
             await self.take_in_terminal()
@@ -221,8 +221,13 @@ class Runner:
             continuations=execution.continuations + 1 if in_session else 0,
         )
 
-    async def _effective(self, options: ExecuteOptions) -> ExecuteOptions:
-        """The options of a prompt with the project's and the server's defaults filled in, if they are allowed."""
+    async def effective(self, options: ExecuteOptions) -> ExecuteOptions:
+        """The options of a prompt with the project's and the server's defaults filled in, if they are allowed.
+
+        Raises:
+            ForbiddenError, InvalidPathError: they are not (any more).
+            DirectoryUnavailableError: a path that was there when the prompt came is gone.
+        """
         project = self._state.record
         filled = replace(
             options,
@@ -231,7 +236,10 @@ class Runner:
             or project.permission_mode
             or self._settings.current.claude.permission_mode,
         )
-        return await self._policy.admit(filled, project.real_path)
+        try:
+            return await self._policy.admit(filled, project.real_path)
+        except errors.MissingPathError as error:
+            raise errors.DirectoryUnavailableError(error.message) from error
 
     async def take_in_terminal(self) -> None:
         """Store what terminals have done in the session, and end an idle process, which does not have it.
@@ -350,7 +358,8 @@ class Runner:
             return True
         answer = await self._ask(request_id, line)
         if answer is None or answer.response is None:
-            self._note_work(attribute, "")  # a process that is stopped carries it out when it goes on
+            # A process that is stopped carries it out when it goes on; one that knows no control requests does not.
+            self._note_work(attribute, "" if agent.has_answered else before)
             return False
         if not answer.response.succeeded:
             self._note_work(attribute, before)
@@ -403,7 +412,7 @@ class Runner:
     async def suits(self, execution: Execution) -> bool:
         """Whether the running process can take a prompt; any other error of the prompt shows when it starts."""
         try:
-            wanted = await self._effective(execution.options)
+            wanted = await self.effective(execution.options)
         except errors.PocketAgentError:
             return True
         return not self._agent.alive or (self._agent.fits(wanted) and not self._state.record.fork)
@@ -452,7 +461,7 @@ class Runner:
         if not agent.alive or agent.deaf or work.turn != "prompt" or work.prompt != "started":
             return False
         try:
-            wanted = await self._effective(execution.options)
+            wanted = await self.effective(execution.options)
         except errors.PocketAgentError:
             return False
         mode = work.permission_mode or work.requested_mode
@@ -584,7 +593,8 @@ class Runner:
         if batch is not None:
             agent.record = record
             agent.acknowledge(plan.taken)
-        if plan.answers or plan.results or self._state.work.turn:
+        agent.has_answered = agent.has_answered or bool(plan.answers)
+        if agent.has_answered or plan.results or self._state.work.turn:
             agent.is_starting = False
         for answer in plan.answers:
             agent.answered(answer)
@@ -768,7 +778,7 @@ class Runner:
         """The process ended without output about the prompt, so a new process gets the prompt."""
         attempts = self._state.attempts
         self._policy.check_maker(execution.device_id)
-        await self._ensure_process(await self._effective(execution.options), execution.context)
+        await self._ensure_process(await self.effective(execution.options), execution.context)
         started = replace(execution, status=ExecutionStatus.STARTING, spool_offset=0)
         change = Change(executions=(started,), process=self._agent.record, admits=started)
         await self._state.log.write(change=change, context=execution.context)

@@ -45,10 +45,10 @@ CAUSES: Final = {
     HoldReason.AUTHENTICATION: "Claude Code is not logged in, or its login is not accepted.",
     HoldReason.OVERLOADED: "The API is overloaded or fails.",
     HoldReason.NETWORK: "The API cannot be reached.",
-    HoldReason.DIRECTORY: "The project's directory is not available.",
+    HoldReason.DIRECTORY: "A directory that the agent needs is not available.",
     HoldReason.CLI: "The Claude Code CLI is not available.",
     HoldReason.START: "Claude Code ends before it takes a prompt.",
-    HoldReason.CONVERSATION: "The conversation no longer exists; the next prompt starts a new one.",
+    HoldReason.CONVERSATION: "The conversation cannot go on; a new session can.",
     HoldReason.TRUST: "The project's own settings would make Claude Code do something that has not been accepted yet.",
 }
 """What holds the queue, for a user."""
@@ -559,9 +559,11 @@ class State:
         self.queue = sorted([*self.queue, execution], key=lambda waiting: waiting.position)
 
     def front(self) -> int:
-        """A position before all prompts that have not run."""
+        """A position before all prompts that have not run, and not before a paused one, whatever the clock says."""
+        behind = max((execution.position for execution in self.queue if execution.status.is_paused), default=0)
         waiting = [execution.position for execution in self.queue if not execution.status.is_paused]
-        return min([time.time_ns(), *(position - 1 for position in waiting)])
+        # A second behind a paused one, so that others fit in between.
+        return max(min(waiting) - 1, behind + 1) if waiting else max(time.time_ns(), behind + 1_000_000_000)
 
     def place_of(self, execution: Execution) -> int:
         """The place of an execution in the queue from 1, or 0 when it is not there."""
