@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -78,10 +79,12 @@ class _Stopper:
             os.kill(event.pid, signal.SIGSTOP)
 
 
+@pytest.mark.parametrize("process", ["runs", "gone"])
 @pytest.mark.parametrize("stop", StopRequest)
 async def test_a_promised_stop_is_carried_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: StopRequest
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: StopRequest, process: str
 ) -> None:
+    """Also when the agent and its output are gone by the next start."""
     async with open_room(tmp_path, agents_stay=True) as room, room.client() as client:
         session = await room.project()
         project_id = session.state.record.id
@@ -93,6 +96,9 @@ async def test_a_promised_stop_is_carried_out(
             patch.setattr(Agent, "send", lambda *_: None)
             act = client.kill if stop is StopRequest.KILL else client.interrupt
             await act(project_id, hold_queue=True)
+    if process == "gone":
+        os.kill(room.seen.of(ProcessSpawned)[0].pid, signal.SIGKILL)
+        shutil.rmtree(room.settings.data.dir / "spool")
     async with open_room(tmp_path) as room, room.client() as client:
         session = room.projects.get(project_id)
         await until(lambda: session.state.current is None)
@@ -100,6 +106,7 @@ async def test_a_promised_stop_is_carried_out(
         assert finished.status is ExecutionStatus.KILLED
         kinds = [message.type for message in (await client.messages(project_id)).messages]
         assert kinds.count("process_killed") == (stop is StopRequest.KILL)
+        assert "error" not in kinds
         assert [waiting.prompt for waiting in session.state.queue] == ["behind"]
         await client.resume_queue(project_id)
         await until(lambda: len(room.seen.of(ExecutionFinished)) == 2)

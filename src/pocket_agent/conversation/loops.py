@@ -301,6 +301,9 @@ class ConversationLoops:
         if await self.runner.lose(silent=True):
             self.wake.set()
             return
+        if self._state.end_status is ExecutionStatus.KILLED:  # a client had stopped it
+            await self.runner.finish(ExecutionStatus.KILLED, None)
+            return
         error = ErrorData("EXECUTION_FAILED", "The agent's process ended while the server could not see it.")
         await self.runner.finish(ExecutionStatus.ERROR, error)
 
