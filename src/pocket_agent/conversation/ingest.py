@@ -593,7 +593,15 @@ class Intake:
         The other arguments are those of `_end`.
         """
         execution, used = self._stopped(used, gone=gone)
-        self.plan.paused = replace(execution, status=status, paused_for=hold.reason, paused_at=self._at)
+        waited = execution.waited_ms
+        if execution.started_at is not None and execution.started_tick is not None:
+            # Its continuation counts from the wall clock, as this may be in another boot: what only that clock has
+            # counted so far, since it was set or the machine slept, does not count.
+            worked = self._tick - execution.started_tick - waited
+            waited = max(waited, self._at - execution.started_at - worked)
+        self.plan.paused = replace(
+            execution, status=status, waited_ms=waited, paused_for=hold.reason, paused_at=self._at
+        )
         self.plan.spent += spending(self._state.record, used, self._at, ended=None)
         state = ProjectState.IDLE if self.plan.next is None else ProjectState.EXECUTING
         self.plan.record.update(state=state, queue_hold=hold if held else None)
