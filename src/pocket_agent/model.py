@@ -431,6 +431,7 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
         blocked: why a hook blocked the prompt of this turn.
         refused_until: the reset of the usage limit that refused a request of this turn.
         permission_mode: the mode of the process; None until it is known.
+        interrupted: whether a client has interrupted what works without a prompt.
     """
 
     tasks: tuple[BackgroundTask, ...] = ()
@@ -439,6 +440,7 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     blocked: str | None = None
     permission_mode: str | None = None
     refused_until: Milliseconds | None = None
+    interrupted: bool = False
 
     @property
     def is_agent_working(self) -> bool:

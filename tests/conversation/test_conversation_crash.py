@@ -215,3 +215,19 @@ async def test_an_adopted_agent_gets_the_model_and_the_mode_of_the_next_prompt(
         kinds = [json.loads(line).get("request", {}).get("subtype") for line in sent]
         assert kinds == ["set_model", "set_permission_mode", None, None]
         assert not room.seen.of(ProcessSpawned)
+
+
+@pytest.mark.parametrize("line", ["init", "task_started"])
+async def test_an_interrupt_of_work_without_a_prompt_is_carried_out(tmp_path: Path, line: str) -> None:
+    """The agent ignores it, and the server dies before the grace period is over."""
+    started = {"type": "system", "subtype": line, "task_id": "t-1", "task_type": "local_agent"}
+    printed = json.dumps(started, separators=(",", ":"))
+    async with open_room(tmp_path, agents_stay=True) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.record.id
+        await client.execute(project_id, f"lines 1 after print {printed} stubborn sleep 600")
+        await until(lambda: session.state.works_alone)
+        await client.interrupt(project_id)
+    async with open_room(tmp_path, claude__interrupt_grace="100ms", claude__terminate_grace="100ms") as room:
+        session = room.projects.get(project_id)
+        await until(lambda: not session.state.is_busy)

@@ -169,7 +169,9 @@ class ConversationLoops:
         lines = [control.interrupt(uuid.uuid4().hex)]
         if running is not None:
             state.end_status = ExecutionStatus.KILLED
-        elif not state.works_alone:
+        elif state.works_alone:
+            await self._note_interrupt()
+        else:
             lines = [control.stop_task(uuid.uuid4().hex, task.id) for task in state.work.tasks]
         if self._interrupt_left() is None and (running is not None or state.works_alone):
             grace = self._settings.current.claude.interrupt_grace
@@ -177,6 +179,21 @@ class ConversationLoops:
         self.tick.set()
         with contextlib.suppress(errors.ProcessNotFoundError):  # it has ended by itself, which the tail will notice
             self._agent.send(b"".join(lines))
+
+    async def _note_interrupt(self) -> None:
+        """Store that what works without a prompt is to end; the next server ends it when it goes on."""
+        state, agent = self._state, self._agent
+        if agent.record is None:
+            return
+        account = replace(state.account, work=replace(state.work, interrupted=True))
+        record = replace(agent.record, account=account)
+
+        def noted() -> list[Draft]:
+            state.account, agent.record = account, record
+            return []
+
+        with contextlib.suppress(errors.FileOperationError):  # the interrupt itself needs no disk
+            await state.log.write(change=Change(process=record), after=noted)
 
     async def release_hold(self) -> None:
         """Let the waiting prompts start. Needs the mutex."""
@@ -238,11 +255,11 @@ class ConversationLoops:
                 await self._continue(state.current)
                 for steering in state.steering:
                     self.runner.write_steering(steering)
-                await self._carry_out_stop()
             elif not self._agent.open:
                 await self._abandon()
         elif not self._agent.open and (state.approvals or state.work.tasks or state.steering):
             await self.runner.leave()
+        await self._carry_out_stop()
         for approval in answers:
             if approval.answer is not None:
                 with contextlib.suppress(errors.ProcessNotFoundError):
@@ -290,10 +307,13 @@ class ConversationLoops:
 
     async def _carry_out_stop(self) -> None:
         """Carry out a stop request that was stored before the server died."""
-        match self._state.current and self._state.current.stop:
+        state = self._state
+        match state.current and state.current.stop:
             case model.StopRequest.KILL:
                 await self.runner.end(ExecutionStatus.KILLED, killed=True)
             case model.StopRequest.INTERRUPT:
+                await self.interrupt()
+            case None if state.works_alone and state.work.interrupted:
                 await self.interrupt()
 
     async def _abandon(self) -> None:
