@@ -176,7 +176,14 @@ class Agent:
             account=Account(cost_usd=0.0 if resume is None else None),
             claims=claims,
         )
-        self._open(record, spool, process)
+        try:
+            self._open(record, spool, process)
+        except BaseException:
+            await process.terminate(idle=False)
+            self.release()
+            process.release()
+            spool.remove()
+            raise
         self.model, self.permission_mode, self.adopted = options.model, options.permission_mode, False
         self._context.observer.emit(ProcessSpawned(self._project_id, context, process.pid, time.monotonic() - began))
         with suppress(ProcessNotFoundError):  # the tail notices a process that ended at once
@@ -197,6 +204,10 @@ class Agent:
         except ExecutionFailedError:
             if process is not None:
                 await process.terminate(idle=True)
+            raise
+        except BaseException:
+            if process is not None:
+                process.release()
             raise
         self.adopted = True
         if process is not None:
