@@ -217,9 +217,11 @@ async def test_an_adopted_agent_gets_the_model_and_the_mode_of_the_next_prompt(
         assert not room.seen.of(ProcessSpawned)
 
 
-@pytest.mark.parametrize("line", ["init", "task_started"])
-async def test_an_interrupt_of_work_without_a_prompt_is_carried_out(tmp_path: Path, line: str) -> None:
-    """The agent ignores it, and the server dies before the grace period is over."""
+@pytest.mark.parametrize(("line", "lost"), [("init", ""), ("task_started", ""), ("init", "interrupt")])
+async def test_an_interrupt_of_work_without_a_prompt_is_carried_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, lost: str
+) -> None:
+    """The server dies before it interrupts for a prompt, or before the grace period of an agent that ignores it."""
     started = {"type": "system", "subtype": line, "task_id": "t-1", "task_type": "local_agent"}
     printed = json.dumps(started, separators=(",", ":"))
     async with open_room(tmp_path, agents_stay=True) as room, room.client() as client:
@@ -227,7 +229,11 @@ async def test_an_interrupt_of_work_without_a_prompt_is_carried_out(tmp_path: Pa
         project_id = session.state.record.id
         await client.execute(project_id, f"lines 1 after print {printed} stubborn sleep 600")
         await until(lambda: session.state.works_alone)
-        await client.interrupt(project_id)
+        if not lost:
+            await client.interrupt(project_id)
+        else:
+            monkeypatch.setattr(session.loops, lost, nothing)
+            await client.execute(project_id, "instead", when="interrupt")
     async with open_room(tmp_path, claude__interrupt_grace="100ms", claude__terminate_grace="100ms") as room:
         session = room.projects.get(project_id)
-        await until(lambda: not session.state.is_busy)
+        await until(lambda: not session.state.is_busy and not session.state.queue)

@@ -170,7 +170,7 @@ class ConversationLoops:
         if running is not None:
             state.end_status = ExecutionStatus.KILLED
         elif state.works_alone:
-            await self._note_interrupt()
+            await self.note_interrupt()
         else:
             lines = [control.stop_task(uuid.uuid4().hex, task.id) for task in state.work.tasks]
         if self._interrupt_left() is None and (running is not None or state.works_alone):
@@ -180,10 +180,10 @@ class ConversationLoops:
         with contextlib.suppress(errors.ProcessNotFoundError):  # it has ended by itself, which the tail will notice
             self._agent.send(b"".join(lines))
 
-    async def _note_interrupt(self) -> None:
-        """Store that what works without a prompt is to end; the next server ends it when it goes on."""
+    async def note_interrupt(self) -> None:
+        """Store that what works without a prompt is to end, which a later server interrupts again. Needs the mutex."""
         state, agent = self._state, self._agent
-        if agent.record is None:
+        if agent.record is None or state.work.interrupted:
             return
         account = replace(state.account, work=replace(state.work, interrupted=True))
         record = replace(agent.record, account=account)
