@@ -436,6 +436,7 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
         requested_model: the model that the server last requested of the process; None for the CLI's default, "" when
             it is not known, as without an answer or in the record of an earlier version.
         requested_mode: the permission mode, as `requested_model`, or the one that the CLI has chosen since.
+        interrupted: whether a client has interrupted what works without a prompt.
     """
 
     tasks: tuple[BackgroundTask, ...] = ()
@@ -448,6 +449,7 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     refused_until: Milliseconds | None = None
     requested_model: str | None = ""
     requested_mode: str | None = ""
+    interrupted: bool = False
 
     @property
     def is_agent_working(self) -> bool:

@@ -1,5 +1,7 @@
 """Time limits and waits by the monotonic clock, which no change of the wall clock moves."""
 
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 
 from pocket_agent.client import Client
 from pocket_agent.conversation.conversation import Conversation
-from pocket_agent.events import ApprovalResolved, ExecutionFinished
+from pocket_agent.events import ApprovalResolved, ExecutionContinued, ExecutionFinished, ProcessSpawned
 from pocket_agent.model import ExecutionStatus
 from tests.conversation.test_conversation_pause import is_paused, limit, lose_agent
 from tests.server.room import open_room, until
@@ -145,3 +147,23 @@ async def test_a_wall_clock_that_jumps_before_a_pause_ends_nothing(
         session.loops.tick.set()
         finished = await room.eventually(ExecutionFinished)
         assert finished.status is ExecutionStatus.TIMEOUT
+
+
+async def test_a_wall_clock_that_jumps_ends_no_execution_that_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was set during the run, and the process was lost afterwards."""
+    clocks = Clocks(monkeypatch)
+    async with (
+        open_room(tmp_path, timeouts__execution="60m", executions__resume_interrupted="always") as room,
+        room.client() as client,
+    ):
+        session = await room.project()
+        await client.execute(session.state.record.id, "lines 1 sleep 600")
+        await until(lambda: room.hub.channels[session.state.record.id].head > 2)
+        clocks.wall, clocks.monotonic = 2 * HOUR, HOUR // 2
+        os.kill(room.seen.of(ProcessSpawned)[0].pid, signal.SIGKILL)
+        continued = await room.eventually(ExecutionContinued)
+        assert continued.waited > HOUR, "all but the time in which it ran"
+        await is_checked(session)
+        assert ExecutionStatus.TIMEOUT not in [event.status for event in room.seen.of(ExecutionFinished)]

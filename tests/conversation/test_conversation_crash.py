@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -78,10 +79,12 @@ class _Stopper:
             os.kill(event.pid, signal.SIGSTOP)
 
 
+@pytest.mark.parametrize("process", ["runs", "gone"])
 @pytest.mark.parametrize("stop", StopRequest)
 async def test_a_promised_stop_is_carried_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: StopRequest
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: StopRequest, process: str
 ) -> None:
+    """Also when the agent and its output are gone by the next start."""
     async with open_room(tmp_path, agents_stay=True) as room, room.client() as client:
         session = await room.project()
         project_id = session.state.record.id
@@ -93,6 +96,9 @@ async def test_a_promised_stop_is_carried_out(
             patch.setattr(Agent, "send", lambda *_: None)
             act = client.kill if stop is StopRequest.KILL else client.interrupt
             await act(project_id, hold_queue=True)
+    if process == "gone":
+        os.kill(room.seen.of(ProcessSpawned)[0].pid, signal.SIGKILL)
+        shutil.rmtree(room.settings.data.dir / "spool")
     async with open_room(tmp_path) as room, room.client() as client:
         session = room.projects.get(project_id)
         await until(lambda: session.state.current is None)
@@ -100,6 +106,7 @@ async def test_a_promised_stop_is_carried_out(
         assert finished.status is ExecutionStatus.KILLED
         kinds = [message.type for message in (await client.messages(project_id)).messages]
         assert kinds.count("process_killed") == (stop is StopRequest.KILL)
+        assert "error" not in kinds
         assert [waiting.prompt for waiting in session.state.queue] == ["behind"]
         await client.resume_queue(project_id)
         await until(lambda: len(room.seen.of(ExecutionFinished)) == 2)
@@ -269,3 +276,25 @@ async def test_an_adopted_agent_gets_the_model_and_the_mode_of_the_next_prompt(
         kinds = [json.loads(line).get("request", {}).get("subtype") for line in sent]
         assert kinds == ["set_model", "set_permission_mode", None, None]
         assert not room.seen.of(ProcessSpawned)
+
+
+@pytest.mark.parametrize(("line", "lost"), [("init", ""), ("task_started", ""), ("init", "interrupt")])
+async def test_an_interrupt_of_work_without_a_prompt_is_carried_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, lost: str
+) -> None:
+    """The server dies before it interrupts for a prompt, or before the grace period of an agent that ignores it."""
+    started = {"type": "system", "subtype": line, "task_id": "t-1", "task_type": "local_agent"}
+    printed = json.dumps(started, separators=(",", ":"))
+    async with open_room(tmp_path, agents_stay=True) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.record.id
+        await client.execute(project_id, f"lines 1 after print {printed} stubborn sleep 600")
+        await until(lambda: session.state.works_alone)
+        if not lost:
+            await client.interrupt(project_id)
+        else:
+            monkeypatch.setattr(session.loops, lost, nothing)
+            await client.execute(project_id, "instead", when="interrupt")
+    async with open_room(tmp_path, claude__interrupt_grace="100ms", claude__terminate_grace="100ms") as room:
+        session = room.projects.get(project_id)
+        await until(lambda: not session.state.is_busy and not session.state.queue)

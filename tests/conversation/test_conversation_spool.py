@@ -1,12 +1,15 @@
 """The spool of agents that run is removed, replaced or truncated: what they say still arrives."""
 
+import errno
 import os
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pocket_agent.conversation import agent
 from pocket_agent.errors import ResourceLimitError
 from pocket_agent.events import ExecutionFinished, ProcessSpawned
 from pocket_agent.model import ExecutionStatus
@@ -65,3 +68,33 @@ async def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
         spool.unlink()
         await client.execute(project_id, "lines 3")
         assert (await room.eventually(ExecutionFinished)).status is ExecutionStatus.SUCCESS
+
+
+@pytest.mark.parametrize("part", ["SpoolReader", "SpoolWriter"])
+async def test_too_many_open_files_when_an_agent_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """The prompt is not at fault: the client may try again, and no agent is left behind."""
+
+    def fail(name: Path, *_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), name)
+
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.record.id
+        spool = room.settings.data.dir / "spool"
+        original = getattr(agent, part)
+
+        def started(*args: Any, **options: Any) -> Any:
+            monkeypatch.setattr(agent, part, original)
+            with monkeypatch.context() as patch:
+                patch.setattr("pocket_agent.claude.spool.os.open", fail)
+                return original(*args, **options)
+
+        monkeypatch.setattr(agent, part, started)
+        with pytest.raises(ResourceLimitError, match="Too many open files"):
+            await client.execute(project_id, "lines 3")
+        assert list(spool.iterdir()) == []
+        await client.execute(project_id, "lines 3")
+        assert (await room.eventually(ExecutionFinished)).status is ExecutionStatus.SUCCESS
+        assert len(list(spool.iterdir())) == 3

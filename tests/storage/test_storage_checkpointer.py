@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -32,6 +33,25 @@ async def test_many_small_commits_call_for_it_too(
     store: Store, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "TURN_COMMITS", 5)
+    before = _length(database)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while _length(database) == before:
+            await create(store, entries=3, size=4000)
+
+
+async def test_no_exception_ends_the_thread(store: Store, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python raises a MemoryError for SQLite's SQLITE_NOMEM."""
+    monkeypatch.setattr(threads, "TURN_COMMITS", 1)
+    failed = threading.Event()
+
+    def fail(_: object) -> int:
+        failed.set()
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threads, "checkpoint", fail)
+        await create(store, entries=3, size=4000)
+        assert await asyncio.to_thread(failed.wait, DEADLINE_SECONDS)
     before = _length(database)
     async with asyncio.timeout(DEADLINE_SECONDS):
         while _length(database) == before:

@@ -175,6 +175,7 @@ class SpoolWriter:
 
     Raises:
         ProcessNotFoundError: no process holds the FIFO.
+        ResourceLimitError: there are too many open files.
     """
 
     def __init__(self, spool: "Spool", *, resync: bool = False, pid: int | None = None) -> None:
@@ -186,7 +187,7 @@ class SpoolWriter:
             self._descriptor = _open(spool, pid)
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                raise
+                raise ResourceLimitError(f"The agent's input cannot be opened: {error.strerror}.") from error
             raise ProcessNotFoundError(_GONE) from error  # ENXIO: no process reads; ENOENT: it was removed
         if not stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
             self.close()  # another file has the FIFO's name
@@ -395,6 +396,7 @@ class SpoolReader:
 
     Raises:
         ExecutionFailedError: the output file is gone, or is not a file.
+        ResourceLimitError: there are too many open files.
     """
 
     def __init__(self, spool: Spool, offset: int, watcher: SpoolWatcher) -> None:
@@ -407,7 +409,7 @@ class SpoolReader:
             self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
             text = f"The agent's output cannot be read: {error.strerror}."
-            raise ExecutionFailedError(text) from error
+            raise (ResourceLimitError if error.errno in _EXHAUSTED else ExecutionFailedError)(text) from error
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             self.close()
             raise ExecutionFailedError("The agent's output is not a file.")

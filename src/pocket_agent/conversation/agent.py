@@ -176,7 +176,14 @@ class Agent:
             ),
             claims=claims,
         )
-        self._open(record, spool, process)
+        try:
+            self._open(record, spool, process)
+        except BaseException:
+            await process.terminate(idle=False)
+            self.release()
+            process.release()
+            spool.remove()
+            raise
         self._context.observer.emit(ProcessSpawned(self._project_id, context, process.pid, time.monotonic() - began))
         with suppress(ProcessNotFoundError):  # the tail notices a process that ended at once
             self.send(control.initialize(uuid.uuid4().hex))
@@ -196,6 +203,10 @@ class Agent:
         except ExecutionFailedError:
             if process is not None:
                 await process.terminate(idle=True)
+            raise
+        except BaseException:
+            if process is not None:
+                process.release()
             raise
         if process is not None:
             self._context.observer.emit(ProcessAdopted(self._project_id, process.pid))

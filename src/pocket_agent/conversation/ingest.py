@@ -241,7 +241,7 @@ class Intake:
         """
         execution = self._execution
         own = execution is None or (not message.user_message_uuids and self._work.prompt == "queued")
-        self._changed(turn="own" if own else "prompt", blocked=None, refused_until=None)
+        self._changed(turn="own" if own else "prompt", blocked=None, refused_until=None, interrupted=False)
         if message.permission_mode:
             self._changed(permission_mode=message.permission_mode)
 

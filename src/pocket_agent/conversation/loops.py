@@ -170,7 +170,9 @@ class ConversationLoops:
         lines = [control.interrupt(uuid.uuid4().hex)]
         if running is not None:
             state.end_status = ExecutionStatus.KILLED
-        elif not state.works_alone:
+        elif state.works_alone:
+            await self.note_interrupt()
+        else:
             lines = [control.stop_task(uuid.uuid4().hex, task.id) for task in state.work.tasks]
         if self._interrupt_left() is None and (running is not None or state.works_alone):
             grace = self._settings.current.claude.interrupt_grace
@@ -183,6 +185,21 @@ class ConversationLoops:
     def _interruptible(self) -> model.ExecutionId | int:
         """Identifies the running execution, or a turn of the agent's own by the number of results before its end."""
         return self._state.current.id if self._state.current is not None else self._state.results
+
+    async def note_interrupt(self) -> None:
+        """Store that what works without a prompt is to end, which a later server interrupts again. Needs the mutex."""
+        state, agent = self._state, self._agent
+        if agent.record is None or state.work.interrupted:
+            return
+        account = replace(state.account, work=replace(state.work, interrupted=True))
+        record = replace(agent.record, account=account)
+
+        def noted() -> list[Draft]:
+            state.account, agent.record = account, record
+            return []
+
+        with contextlib.suppress(errors.FileOperationError):  # the interrupt itself needs no disk
+            await state.log.write(change=Change(process=record), after=noted)
 
     async def release_hold(self) -> None:
         """Let the waiting prompts start. Needs the mutex."""
@@ -244,11 +261,11 @@ class ConversationLoops:
                 await self._continue(state.current)
                 for steering in state.steering:
                     self.runner.write_steering(steering)
-                await self._carry_out_stop()
             elif not self._agent.open:
                 await self._abandon()
         elif not self._agent.open and (state.approvals or state.work.tasks or state.steering):
             await self.runner.leave()
+        await self._carry_out_stop()
         for approval in answers:
             if approval.answer is not None:
                 with contextlib.suppress(errors.ProcessNotFoundError):
@@ -296,16 +313,22 @@ class ConversationLoops:
 
     async def _carry_out_stop(self) -> None:
         """Carry out a stop request that was stored before the server died."""
-        match self._state.current and self._state.current.stop:
+        state = self._state
+        match state.current and state.current.stop:
             case model.StopRequest.KILL:
                 await self.runner.end(ExecutionStatus.KILLED, killed=True)
             case model.StopRequest.INTERRUPT:
+                await self.interrupt()
+            case None if state.works_alone and state.work.interrupted:
                 await self.interrupt()
 
     async def _abandon(self) -> None:
         """Pause or end an execution whose process is gone without a trace, as after a reboot."""
         if await self.runner.lose(silent=True):
             self.wake.set()
+            return
+        if self._state.end_status is ExecutionStatus.KILLED:  # a client had stopped it
+            await self.runner.finish(ExecutionStatus.KILLED, None)
             return
         error = ErrorData("EXECUTION_FAILED", "The agent's process ended while the server could not see it.")
         await self.runner.finish(ExecutionStatus.ERROR, error)

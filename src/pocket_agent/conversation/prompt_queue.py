@@ -109,6 +109,8 @@ class PromptQueue:
             interrupted = state.current if when == "interrupt" else None
             if interrupted is not None:
                 interrupted = replace(interrupted, stop=interrupted.stop or model.StopRequest.INTERRUPT)
+            elif when == "interrupt" and state.works_alone:
+                await self.loops.note_interrupt()  # first: a prompt that is sent again is not carried out again
 
             def queued() -> list[Draft]:
                 state.enqueue(execution)

@@ -372,12 +372,10 @@ class Checkpointer:
             self._wake.clear()
             if self._closing:
                 return
-            with self._turn:
-                pages = checkpoint(self._connection)
-                with contextlib.suppress(sqlite3.Error):
-                    write_mark(self._database, self._connection)
-            if pages * self._page_bytes > LOG_LIMIT_BYTES:
-                self._help = True
+            # Whatever it raises (SQLite's SQLITE_NOMEM is a MemoryError): the thread stays for the next checkpoint.
+            with self._turn, contextlib.suppress(Exception):
+                self._help = checkpoint(self._connection) * self._page_bytes > LOG_LIMIT_BYTES
+                write_mark(self._database, self._connection)
 
 
 def checkpoint(connection: sqlite3.Connection) -> int:
