@@ -191,6 +191,20 @@ async def has_stored(seen: Screen, *words: str) -> None:
     await eventually(look, f"IndexedDB holds {words}")
 
 
+async def has_stored_all(seen: Screen, server: ServerProcess, project_id: str) -> None:
+    """Wait until both prompts of a log are over, and its last entry is in IndexedDB: nothing is stored again."""
+    async with server.client() as client:
+
+        async def look() -> bool:
+            log = await stored(client, project_id)
+            page = json.loads(dict(await seen.page.evaluate(_STORED))[f"offline {project_id}"])
+            # The CLI reports it behind the result (2.1.330).
+            completed = [line for line in log if b'"command_lifecycle"' in line.data and b'"completed"' in line.data]
+            return len(completed) == 2 and page["entries"][-1]["offset"] == log[-1].offset
+
+        await eventually(look, "IndexedDB holds the last entry")
+
+
 async def test_the_newest_page_is_shown_offline_where_the_user_has_chosen_that(
     server: ServerProcess, browser: Browser, tmp_path: Path
 ) -> None:
@@ -215,12 +229,11 @@ async def test_the_newest_page_is_shown_offline_where_the_user_has_chosen_that(
         await seen.send("demo:bash=touch live.txt")
         await seen.answer("Allow")
         await seen.is_idle()
-        await has_stored(seen, "switched off", "touch live.txt", '"result"')
+        await has_stored_all(seen, server, project_id)
         await seen.page.evaluate("navigator.serviceWorker.ready.then(() => 0)")
         await server.kill()
         await expect(seen.page.locator(".stream.offline")).to_be_visible(timeout=WAIT_MS)
         # An entry that the server does not have, as of a log that was put back, is shown until the server is there.
-        # It is stored when no more entries come, with which the client would store the page again.
         page = json.loads(dict(await seen.page.evaluate(_STORED))[f"offline {project_id}"])
         foreign = {**page["entries"][0], "data": {**page["entries"][0]["data"], "prompt": "of another epoch"}}
         await seen.page.evaluate(_PUT, [f"offline {project_id}", {**page, "entries": [foreign, *page["entries"][1:]]}])
