@@ -561,6 +561,8 @@ class Intake:
         if error is not None:
             details = {"execution_id": execution.id, **(error.details or {})}
             self.plan.drafts.append(entry_draft("error", replace(error, details=details)))
+        if self._state.record.queue_hold is not None and not self._state.queue and not self.plan.requeued:
+            self.plan.record["queue_hold"] = None  # the turn has taken up the prompts that were to wait
         failed = status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
         self.plan.record["state"] = ProjectState.ERROR if failed else ProjectState.IDLE
         if self.plan.next is not None:
