@@ -94,15 +94,36 @@ async def test_a_stop_of_work_without_a_prompt_holds_the_queue(tmp_path: Path, s
         await until(lambda: ends(room) == [ExecutionStatus.SUCCESS] * 2)
 
 
-async def steer(client: Client, session: Conversation, gate: Path) -> None:
-    """Let a prompt run until the gate opens, and write another one into its turn."""
-    project_id = session.state.record.id
-    await client.execute(project_id, f"metered {gate} 1")
+async def begin(client: Client, session: Conversation, gate: Path) -> None:
+    """Let a prompt run until the gate opens, in a turn that takes up others."""
+    await client.execute(session.state.record.id, f"metered {gate} 1")
     await until(lambda: session.state.work.turn == "prompt")
     async with session.loops.mutex:  # as a CLI that reports the states of prompts
         work = replace(session.state.work, prompt="started")
         session.state.account = replace(session.state.account, work=work)
-    assert (await client.execute(project_id, "steered", when="now")).status == "steering"
+
+
+async def steer(client: Client, session: Conversation, gate: Path) -> None:
+    """Let a prompt run until the gate opens, and write another one into its turn."""
+    await begin(client, session, gate)
+    assert (await client.execute(session.state.record.id, "steered", when="now")).status == "steering"
+
+
+async def test_prompts_that_the_turn_has_not_taken_up_keep_their_order(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.record.id
+        await begin(client, session, gate)
+        given = [await client.execute(project_id, prompt) for prompt in ("second", "first", "third")]
+        for prompt in (given[1], given[0]):
+            await client.promote_prompt(project_id, prompt.execution_id)
+        assert [execution.prompt for execution in session.state.steering] == ["first", "second"]
+        await client.kill(project_id, hold_queue=True)
+        assert waiting(session) == ["first", "second", "third"]
+    async with open_room(tmp_path) as room:
+        assert waiting(room.projects.get(project_id)) == ["first", "second", "third"]
 
 
 @pytest.mark.parametrize(("stop", "reason"), [("kill", HoldReason.KILLED), ("interrupt", HoldReason.INTERRUPTED)])

@@ -482,6 +482,7 @@ class Runner:
         steering = replace(
             execution,
             status=ExecutionStatus.STEERING,
+            position=max([execution.position, *(each.position + 1 for each in state.steering)]),
             started_at=now(),
             started_tick=tick(),
             spool_offset=self._agent.spool_size,
