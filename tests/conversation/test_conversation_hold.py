@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from pocket_agent.client import Client
 from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
 from pocket_agent.events import ExecutionDelayed, ExecutionFinished, ExecutionStarted, ProcessExited
@@ -75,6 +77,82 @@ async def test_a_stop_that_holds_the_queue(tmp_path: Path, stop: str, reason: Ho
         await client.kill(project_id)
         await until(lambda: len(ends(room)) == 2)
         assert ends(room) == [ExecutionStatus.KILLED, ExecutionStatus.SUCCESS]
+
+
+@pytest.mark.parametrize(("stop", "reason"), [("kill", HoldReason.KILLED), ("interrupt", HoldReason.INTERRUPTED)])
+async def test_a_stop_of_work_without_a_prompt_holds_the_queue(tmp_path: Path, stop: str, reason: HoldReason) -> None:
+    async with open_room(tmp_path, claude__interrupt_grace="1ms") as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.record.id
+        await client.execute(project_id, 'lines 1 after print {"type":"system","subtype":"init"} sleep 600')
+        await until(lambda: session.state.works_alone)
+        await client.execute(project_id, "second")
+        await getattr(client, stop)(project_id, hold_queue=True)
+        await until(lambda: not session.state.is_busy)
+        assert (hold(session), waiting(session)) == (reason, ["second"])
+        await client.resume_queue(project_id)
+        await until(lambda: ends(room) == [ExecutionStatus.SUCCESS] * 2)
+
+
+async def begin(client: Client, session: Conversation, gate: Path) -> None:
+    """Let a prompt run until the gate opens, in a turn that takes up others."""
+    await client.execute(session.state.record.id, f"metered {gate} 1")
+    await until(lambda: session.state.work.turn == "prompt")
+    async with session.loops.mutex:  # as a CLI that reports the states of prompts
+        work = replace(session.state.work, prompt="started")
+        session.state.account = replace(session.state.account, work=work)
+
+
+async def steer(client: Client, session: Conversation, gate: Path) -> None:
+    """Let a prompt run until the gate opens, and write another one into its turn."""
+    await begin(client, session, gate)
+    assert (await client.execute(session.state.record.id, "steered", when="now")).status == "steering"
+
+
+async def test_prompts_that_the_turn_has_not_taken_up_keep_their_order(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.record.id
+        await begin(client, session, gate)
+        given = [await client.execute(project_id, prompt) for prompt in ("second", "first", "third")]
+        for prompt in (given[1], given[0]):
+            await client.promote_prompt(project_id, prompt.execution_id)
+        assert [execution.prompt for execution in session.state.steering] == ["first", "second"]
+        await client.kill(project_id, hold_queue=True)
+        assert waiting(session) == ["first", "second", "third"]
+    async with open_room(tmp_path) as room:
+        assert waiting(room.projects.get(project_id)) == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize(("stop", "reason"), [("kill", HoldReason.KILLED), ("interrupt", HoldReason.INTERRUPTED)])
+async def test_a_stop_holds_a_prompt_that_the_turn_has_not_taken_up(
+    tmp_path: Path, stop: str, reason: HoldReason
+) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    async with open_room(tmp_path, claude__interrupt_grace="1ms") as room, room.client() as client:
+        session = await room.project()
+        await steer(client, session, gate)
+        await getattr(client, stop)(session.state.record.id, hold_queue=True)
+        await until(lambda: session.state.current is None)
+        assert (hold(session), waiting(session)) == (reason, ["steered"])
+        gate.write_bytes(b"1")
+        await client.resume_queue(session.state.record.id)
+        await until(lambda: ends(room) == [ExecutionStatus.KILLED, ExecutionStatus.SUCCESS])
+
+
+async def test_a_hold_ends_when_its_prompts_run_in_a_turn_of_the_agent(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        await steer(client, session, gate)
+        await client.interrupt(session.state.record.id, hold_queue=True)
+        gate.write_bytes(b"1")
+        await until(lambda: len(ends(room)) == 2)
+        assert (hold(session), waiting(session)) == (None, [])
 
 
 async def test_a_hold_ends_with_a_new_prompt_or_with_the_last_that_waits(tmp_path: Path) -> None:

@@ -72,6 +72,34 @@ async def test_it_continues_after_the_reset_and_the_queue_behind_it(tmp_path: Pa
         assert [event.status for event in room.seen.of(ExecutionFinished)] == [ExecutionStatus.SUCCESS] * 3
 
 
+async def test_a_paused_prompt_is_before_those_that_were_promoted_while_it_ran(tmp_path: Path) -> None:
+    """A prompt that had been promoted itself has a position next to that of the first one behind it."""
+    first_gate, second_gate = tmp_path / "first-gate", tmp_path / "second-gate"
+    first_gate.touch()
+    second_gate.touch()
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.record.id
+        await client.execute(project_id, f"metered {first_gate} 1")
+        await client.execute(project_id, "second")
+        paused = await client.execute(project_id, f"metered {second_gate} 1 {limit(600)}")
+        await client.promote_prompt(project_id, paused.execution_id)
+        third = await client.execute(project_id, "third")
+        first_gate.write_bytes(b"1")
+        await until(lambda: session.state.current is not None and session.state.current.id == paused.execution_id)
+        for execution_id in (third.execution_id, session.state.queue[0].id):
+            await client.promote_prompt(project_id, execution_id)
+        second_gate.write_bytes(b"1")
+        await until(lambda: session.state.current is None)
+        expected = [("metered", "waiting"), ("second", "queued"), ("third", "queued")]
+        assert waiting(session) == expected
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = room.projects.get(project_id)
+        assert waiting(session) == expected
+        await client.promote_prompt(project_id, third.execution_id)
+        assert [prompt for prompt, _ in waiting(session)] == ["metered", "third", "second"]
+
+
 async def test_it_waits_for_a_client_when_the_setting_is_off(tmp_path: Path) -> None:
     """The time until which it waits, its place and its status survive the server."""
     async with open_room(tmp_path, limits__resume_after_reset="off") as room, room.client() as client:

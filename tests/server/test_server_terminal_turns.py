@@ -243,6 +243,9 @@ async def test_prompts_that_wait_do_not_start_while_a_terminal_has_the_session(r
         assert (await wire.ask("queue_resume", project_id=desk.project_id))["type"] == "queue_resume"
         said = await until_type(wire, "error")
         assert (code(said), "terminal" in said["data"]["message"]) == ("PROCESS_ACTIVE", True)
+        # A client that comes later sees it too.
+        page = (await wire.ask("get_messages", {"limit": 1000}, project_id=desk.project_id))["data"]
+        assert [one["message"] for one in page["messages"] if one["type"] == "error"] == [said["data"]]
         assert conversation.process is None
         assert [execution.prompt.split()[0] for execution in conversation.state.queue] == ["first", "second"]
         record.unlink()

@@ -84,9 +84,8 @@ class Conversation:
         """
         async with self.loops.turn():
             execution = self._running(execution_id)
-            if execution is not None:
-                with suppress(errors.FileOperationError):  # a full disk must not keep the agent alive
-                    await self._request_stop(execution, model.StopRequest.KILL, hold_queue=hold_queue)
+            with suppress(errors.FileOperationError):  # a full disk must not keep the agent alive
+                await self._request_stop(execution, model.StopRequest.KILL, hold_queue=hold_queue)
             await self._runner.end(ExecutionStatus.KILLED, killed=True)
             self.loops.wake.set()
             return AgentKillData(self.state.record.project_id, execution.id if execution is not None else None)
@@ -99,17 +98,17 @@ class Conversation:
         """
         async with self.loops.turn():
             execution = self._running(execution_id)
-            if execution is not None:
-                with suppress(errors.FileOperationError):
-                    await self._request_stop(execution, model.StopRequest.INTERRUPT, hold_queue=hold_queue)
+            with suppress(errors.FileOperationError):
+                await self._request_stop(execution, model.StopRequest.INTERRUPT, hold_queue=hold_queue)
             await self.loops.interrupt()
             return AgentInterruptData(self.state.record.project_id, execution.id if execution is not None else None)
 
-    async def _request_stop(self, execution: Execution, stop: model.StopRequest, *, hold_queue: bool) -> None:
+    async def _request_stop(self, execution: Execution | None, stop: model.StopRequest, *, hold_queue: bool) -> None:
         """Store the request, so that a server that is killed now carries it out at its next start."""
         state = self.state
-        stopped = replace(execution, stop=stop)
-        hold = hold_queue and bool(state.queue)
+        stopped = replace(execution, stop=stop) if execution is not None else None
+        # A prompt that the turn has not taken up is back in the queue when the process ends.
+        hold = hold_queue and bool(state.queue or state.steering)
 
         def applied() -> list[Draft]:
             state.current = stopped
@@ -119,9 +118,13 @@ class Conversation:
         if hold:
             reason = HoldReason.KILLED if stop is model.StopRequest.KILL else HoldReason.INTERRUPTED
             project["queue_hold"] = queue_hold(reason, "", now())
-        await state.log.write(
-            change=Change(executions=(stopped,)), record=project, context=stopped.context, after=applied
-        )
+        if stopped is not None or hold:
+            await state.log.write(
+                change=Change(executions=(stopped,) if stopped is not None else ()),
+                record=project,
+                context=stopped.context if stopped is not None else None,
+                after=applied,
+            )
 
     def _running(self, execution_id: str | None) -> Execution | None:
         """The running execution; None when the agent works without a prompt."""

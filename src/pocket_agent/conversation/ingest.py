@@ -1,5 +1,6 @@
 """Lines of the CLI to one atomic write: what goes into the log, and what changes with it."""
 
+import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -536,7 +537,12 @@ class Intake:
 
     def _gone(self) -> None:
         """Withdraw all open requests, requeue the prompts that no turn has taken up, and reset the process's work."""
-        self.plan.requeued = [replace(each, status=ExecutionStatus.QUEUED) for each in self._steering]
+        # They come before all that wait, and in their order: each was promoted to the front by itself.
+        first = self._first - len(self._steering)
+        self.plan.requeued = [
+            replace(each, status=ExecutionStatus.QUEUED, position=min(each.position, first + number))
+            for number, each in enumerate(self._steering)
+        ]
         for approval in self._open_approvals():
             self._cancel(approval, "the agent's process ended")
         self._work = model.Work()
@@ -561,6 +567,8 @@ class Intake:
         if error is not None:
             details = {"execution_id": execution.id, **(error.details or {})}
             self.plan.drafts.append(entry_draft("error", replace(error, details=details)))
+        if self._state.record.queue_hold is not None and not self._state.queue and not self.plan.requeued:
+            self.plan.record["queue_hold"] = None  # the turn has taken up the prompts that were to wait
         failed = status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
         self.plan.record["state"] = ProjectState.ERROR if failed else ProjectState.IDLE
         if self.plan.next is not None:
@@ -605,7 +613,10 @@ class Intake:
         The other arguments are those of `_end`.
         """
         execution, used = self._stopped(used, gone=gone)
-        paused = replace(execution, status=status, paused_for=hold.reason, paused_at=self._at)
+        # Prompts may have been promoted past its position while it ran. Others fit in between (see `State.front`).
+        behind = max((each.position for each in self._state.queue if each.status.is_paused), default=0)
+        position = max(min(execution.position, self._first - 1_000_000_000), behind + 1)
+        paused = replace(execution, status=status, paused_for=hold.reason, paused_at=self._at, position=position)
         self.plan.paused = replace(paused, waited_ms=self._idle_ms(execution, gone=gone))
         self.plan.spent += spending(self._state.record, used, self._at, ended=None)
         state = ProjectState.IDLE if self.plan.next is None else ProjectState.EXECUTING
@@ -614,6 +625,12 @@ class Intake:
         at = timestamp(until) if until is not None else None
         data = ExecutionPausedData(execution.id, hold.reason, message, at)
         self.plan.drafts.append(entry_draft("execution_paused", data))
+
+    @property
+    def _first(self) -> int:
+        """The position of the first prompt that waits and has not run; a later one than any when there is none."""
+        waiting = (each.position for each in (*self.plan.requeued, *self._state.queue) if not each.status.is_paused)
+        return min(waiting, default=sys.maxsize)
 
     def _idle_ms(self, execution: Execution, *, gone: bool) -> int:
         """The part of the wall time since the start of an execution in which it did not work.

@@ -373,7 +373,7 @@ class ConversationLoops:
                 ) as error:
                     # Not the prompt's fault: it keeps its place until the fault is gone.
                     if error.message != reported:
-                        self._say_error(error)
+                        await self._report(error)
                         self._delayed(error)
                     reported = error.message
                     if not isinstance(error, errors.ClaudeNotFoundError) or not await self._hold(HoldReason.CLI, error):
@@ -503,6 +503,15 @@ class ConversationLoops:
             after=applied,
         )
         self._observer.emit(execution_event(failed))
+
+    async def _report(self, error: errors.PocketAgentError) -> None:
+        """Store an error, for clients that come later; deliver it alone when it cannot be stored."""
+        try:
+            async with self.mutex:
+                data = ErrorData(error.code, error.message, error.details or None)
+                await self._state.log.write([entry_draft("error", data)])
+        except errors.FileOperationError:
+            self._say_error(error)
 
     def _say_error(self, error: errors.PocketAgentError) -> None:
         self._state.log.say([live_draft("error", ErrorData(error.code, error.message, error.details or None))])

@@ -482,6 +482,7 @@ class Runner:
         steering = replace(
             execution,
             status=ExecutionStatus.STEERING,
+            position=max([execution.position, *(each.position + 1 for each in state.steering)]),
             started_at=now(),
             started_tick=tick(),
             spool_offset=self._agent.spool_size,
@@ -627,7 +628,7 @@ class Runner:
         if plan.running is not None:
             state.current = plan.running
         self._account_for(plan, context)
-        queue_changed = hold is not None or plan.paused is not None or bool(plan.requeued)
+        queue_changed = "queue_hold" in plan.record or plan.paused is not None or bool(plan.requeued)
         limits_changed = state.limits.report(plan.windows)
         if plan.finished is not None:
             self._finish(plan.finished)
