@@ -202,6 +202,22 @@ async def test_a_conversation_continues_a_session_of_a_terminal(room: Room) -> N
         assert code(await wire.ask("conversation_create", unknown, project_id=project_id)) == "VALIDATION_FAILED"
 
 
+async def test_a_session_that_is_continued_has_the_id_of_one(room: Room) -> None:
+    """Else an id is a path, and a part of the command that a user copies into a shell."""
+    machine, project_id = await machine_of(room)
+    folder = machine.write(machine.prompt("at the desk")).parent
+    planted = machine.project / "x; touch ran #.jsonl"
+    planted.write_text(json.dumps(machine.prompt("planted")) + "\n")
+    async with wire_of(room, projects=(project_id,)) as guest:
+        paths = (os.path.relpath(planted, folder), str(planted), f"../{folder.name}/{name_of(1)}.jsonl")
+        for session_id in (*(path.removesuffix(".jsonl") for path in paths), "\0"):
+            data = {"session_id": session_id}
+            for kind in ("conversation_create", "session_resume", "session_history", "session_follow"):
+                reply = await guest.ask(kind, data, project_id=project_id)
+                assert code(reply) == "VALIDATION_FAILED", (kind, session_id)
+        assert len(room.projects.of(project_id)) == 1
+
+
 async def test_the_list_names_the_conversation_that_continues_a_session(room: Room) -> None:
     machine, project_id = await machine_of(room)
     machine.write(machine.prompt("at the desk"))

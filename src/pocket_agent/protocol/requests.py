@@ -215,7 +215,7 @@ class ConversationCreate(ProjectRequest, frozen=True):
 
     title: Title | None = None
     worktree: WorktreeRequest | None = None
-    session_id: Id | None = None
+    session_id: SessionId | None = None
     fork: bool = False
 
 
