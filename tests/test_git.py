@@ -170,6 +170,33 @@ async def test_filters_of_the_user_run_and_those_of_the_repository_do_not(
     assert not (folder / "ran").exists()
 
 
+@pytest.mark.parametrize("condition", ["onbranch:agent/**", "gitdir:**/worktrees/**", "gitdir:**"])
+async def test_a_filter_that_only_a_worktree_has_does_not_run(folder: Path, worktrees: Path, condition: str) -> None:
+    """Its configuration is another one than that of the main working tree (git-config(1), "Conditional includes")."""
+    repository(folder)
+    (folder / ".gitattributes").write_text("own.txt filter=own\n")
+    (folder / "own.txt").write_text("x\n")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message=filtered")
+    command = f"touch {folder}/ran; cat"
+    (folder / ".git" / "more").write_text(f'[filter "own"]\n\tsmudge = "{command}"\n\tclean = "{command}"\n')
+    git(folder, "config", f"includeIf.{condition}.path", str(folder / ".git" / "more"))
+    _, made = await GIT.add_worktree(folder, worktrees, "w", branch=None, base=None)
+    (Path(made.root) / "own.txt").write_text("changed\n")
+    assert (await GIT.pending_work(made)).changes == 1
+    assert not (folder / "ran").exists()
+
+
+async def test_a_configuration_that_is_too_large_is_refused(folder: Path, worktrees: Path) -> None:
+    """A filter behind the part that is read would run."""
+    repository(folder)
+    with (folder / ".git" / "config").open("a") as file:
+        file.write("".join(f'[x "{number}"]\n\ta = {"y" * 1000}\n' for number in range(1100)))
+    with pytest.raises(ValidationError, match="configuration of the repository has more than 1 MiB"):
+        await GIT.add_worktree(folder, worktrees, "w", branch=None, base=None)
+    assert not any(worktrees.iterdir())
+
+
 @pytest.mark.parametrize("mode", ["data", "project"])
 async def test_git_is_as_confined_as_the_agents(
     folder: Path, worktrees: Path, tmp_path: Path, mode: Literal["data", "project"]

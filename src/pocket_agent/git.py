@@ -170,6 +170,8 @@ class Git:
     async def _disarmed(self, directory: Path, *writable: str) -> list[tuple[str, str]]:
         """Settings that replace the filters that the repository of `directory` configures by those of the user."""
         listed = await self._git(directory, "config", *_LISTED, writable=writable)
+        if len(os.fsencode(listed)) >= _MAX_OUTPUT:  # the rest was not read
+            raise GitError(f"the configuration of the repository has more than {_MAX_OUTPUT // 2**20} MiB")
         own: dict[str, str] = {}
         wider: dict[str, str] = {}
         fields = listed.split("\0")
@@ -234,7 +236,6 @@ class Git:
         if isinstance(found, str):
             raise ValidationError(f"A worktree cannot be made: {found}")
         try:
-            disarmed = await self._disarmed(directory)
             branch = branch or f"agent/{name}"
             await self._git(directory, "check-ref-format", f"refs/heads/{branch}")
             exists = await self._has_branch(directory, branch)
@@ -249,10 +250,14 @@ class Git:
         root = await asyncio.to_thread(_prepared, folder) / name
         checkout = ("--", str(root), branch) if exists else ("-b", branch, "--", str(root), commit)
         made = Worktree(branch, commit, str(root), str(found.common), is_own_branch=not exists)
-        add = ("worktree", "add", "--quiet", *checkout)
-        writable = (str(root.parent), str(found.common))
+        add = ("worktree", "add", "--quiet", "--no-checkout", *checkout)
+        reset = ("reset", "--quiet", "--hard", "--no-recurse-submodules")
+        writable = (str(directory), str(root.parent), str(found.common))
         try:
-            await self._git(directory, *add, limit=_CHECKOUT_SECONDS, writable=writable, settings=disarmed)
+            await self._git(directory, *add, writable=writable)
+            # Conditional includes (git-config(1)) make the configuration another one than that of `directory`.
+            disarmed = await self._disarmed(root, *writable)
+            await self._git(root, *reset, limit=_CHECKOUT_SECONDS, writable=writable, settings=disarmed)
             inside = await asyncio.to_thread(_inside, root, found.top, directory)
         except BaseException as error:
             with contextlib.suppress(FileOperationError):
