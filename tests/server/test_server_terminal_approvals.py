@@ -123,6 +123,20 @@ async def test_a_denial_has_a_reason_and_limited_devices_may_give_it(room: Room)
         assert decision == {"behavior": "deny", "message": "no"}
 
 
+async def test_an_answer_is_unknown_in_other_projects(room: Room) -> None:
+    project_id = (await room.project()).state.record.id
+    other_id = (await room.project("other")).state.record.id
+    async with listening(room) as data_dir, room.wire() as wire, wire_of(room, projects=(other_id,)) as guest:
+        await wire.ask("project_join", project_id=project_id)
+        process = await relay(data_dir, hook(room.folder / "project"))
+        answer = {"approval_id": (await asked(wire))["approval_id"], "behavior": "deny"}
+        before = await guest.ask("approval_respond", answer, project_id=other_id)
+        assert code(before) == "APPROVAL_NOT_FOUND"
+        await wire.ask("approval_respond", answer, project_id=project_id)
+        assert (await guest.ask("approval_respond", answer, project_id=other_id))["data"] == before["data"]
+        await printed(process)
+
+
 async def test_text_that_is_cut_within_a_pair_is_asked(room: Room) -> None:
     """JavaScript writes such text as an escaped lone surrogate."""
     project_id = (await room.project()).state.record.id

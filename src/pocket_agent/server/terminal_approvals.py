@@ -100,7 +100,7 @@ class TerminalApprovals:
         self._policy = policy
         self._observer = observer
         self._pending: dict[str, _PendingHook] = {}
-        self._answered: OrderedDict[str, tuple[events.Behavior, str | None]] = OrderedDict()
+        self._answered: OrderedDict[str, tuple[Conversation, events.Behavior, str | None]] = OrderedDict()
         self._wake = asyncio.Event()
 
     def has(self, approval_id: str) -> bool:
@@ -121,14 +121,14 @@ class TerminalApprovals:
         """
         waiting = self._pending.get(request.approval_id)
         if waiting is None or waiting.conversation is not conversation:
-            raise self._gone(request.approval_id)
+            raise self._gone(conversation, request.approval_id)
         check_answer(waiting.request, request)
         allow = request.behavior == "allow"
         suggested = control.remembered(waiting.request) if allow and request.remember else None
         if suggested is not None:
             await self._policy.check_remembered(suggested)
         if request.approval_id not in self._pending:  # answered during the check
-            raise self._gone(request.approval_id)
+            raise self._gone(conversation, request.approval_id)
         changed = request.updated_input if allow else None
         decision: dict[str, object] = {"behavior": request.behavior}
         if changed is not None:
@@ -142,9 +142,9 @@ class TerminalApprovals:
         self._end(waiting, request.behavior, by, data, msgspec.json.encode(output))
         return data
 
-    def _gone(self, approval_id: str) -> ApprovalNotFoundError:
-        behavior, by = self._answered.get(approval_id, (None, None))
-        if behavior is None:
+    def _gone(self, conversation: Conversation, approval_id: str) -> ApprovalNotFoundError:
+        asked, behavior, by = self._answered.get(approval_id, (None, None, None))
+        if asked is not conversation:
             return ApprovalNotFoundError("There is no such approval in this project.")
         if by is None:
             return ApprovalNotFoundError("The terminal withdrew this request.", details={"behavior": behavior})
@@ -292,7 +292,7 @@ class TerminalApprovals:
         state.terminal_approvals.pop(approval_id, None)
         if not waiting.answer.done():
             waiting.answer.set_result(answer)
-        self._answered[approval_id] = behavior, by
+        self._answered[approval_id] = waiting.conversation, behavior, by
         if len(self._answered) > _MAX_KNOWN:
             self._answered.popitem(last=False)
         kind = "approval_cancelled" if isinstance(data, ApprovalCancelledData) else "approval_resolved"
