@@ -218,6 +218,10 @@ class ConversationCreate(ProjectRequest, frozen=True):
     session_id: SessionId | None = None
     fork: bool = False
 
+    def audit_details(self) -> dict[str, object]:
+        """The choices without the title, which is a text of the user."""
+        return {name: value for name, value in super().audit_details().items() if name != "title"}
+
 
 class ConversationListData(Struct, frozen=True):
     """Reply to `conversation_list`: the state of each conversation, the main one first.
