@@ -58,6 +58,22 @@ async def test_sessions_of_terminals_are_listed_with_the_servers(room: Room) -> 
         assert (own["origin"], own["turns"], own["current"]) == ("server", 1, True)
 
 
+async def test_the_command_for_a_shell_has_no_character_that_a_terminal_obeys(room: Room) -> None:
+    name = "-a'b\x03\x1b[201~\ntouch ran #\u202e\\é"
+    session = await room.project(name)
+    directory, project_id = session.state.record.real_path, session.state.record.id
+    machine = Machine(room.folder / ".claude", Path(directory))
+    machine.write(machine.prompt("x"))
+    async with room.wire() as wire:
+        (found,) = await sessions(wire, project_id)
+    command = found["resume_command"]
+    assert command.isprintable() and command.isascii()
+    shell = await asyncio.create_subprocess_exec(
+        *("bash", "-c", 'claude() { printf "%s|" "$PWD" "$@"; }; ' + command), stdout=asyncio.subprocess.PIPE
+    )
+    assert (await shell.communicate())[0].decode() == f"{directory}|--resume={name_of(1)}|"
+
+
 async def test_the_list_without_the_directory_says_why(room: Room) -> None:
     machine, project_id = await machine_of(room)
     machine.configuration.mkdir()
