@@ -133,8 +133,12 @@ async def test_hooks_and_monitors_of_the_repository_do_not_run(folder: Path, wor
         script.write_text(f"#!/bin/sh\ntouch {folder}/ran\n")
         script.chmod(0o755)
     git(folder, "config", "core.fsmonitor", str(folder / ".git" / "hooks" / "monitor"))
+    for event in ("post-checkout", "post-index-change", "reference-transaction"):  # since git 2.54, git-hook(1)
+        git(folder, "config", "--add", "hook.own.event", event)
+    git(folder, "config", "hook.own.command", f"touch {folder}/ran")
     _, made = await GIT.add_worktree(folder, worktrees, "w", branch=None, base=None)
     await GIT.pending_work(made)
+    await GIT.remove_worktree(made, keep_branch=False)
     assert not (folder / "ran").exists()
 
 
