@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import yaml
@@ -132,8 +132,13 @@ def find_claims(directory: Path, sources: Sequence[str]) -> list[Claim]:
         sources: see `claude.setting_sources`; files that none of them reads have no claims.
     """
     claims: list[Claim] = []
-    for path, read in _files(directory, sources):
-        file = _line(os.path.relpath(path, directory))
+    files = [(directory, *found) for found in _files(directory, sources)]
+    main = _main_tree(directory)
+    if main is not None:
+        # Named as in the main working tree, in which the same claims may be accepted already.
+        files += [(main.place, *found) for found in _shared_files(main.top, sources)]
+    for place, path, read in files:
+        file = _line(os.path.relpath(path, place))
         found = [(ClaimKind.UNKNOWN, read)] if isinstance(read, str) else _read(path, read)
         claims += [Claim(file, kind, _line(text)) for kind, text in found]
     return sorted(dict.fromkeys(claims), key=lambda claim: _RANK.index(claim.kind))
@@ -181,6 +186,36 @@ def _files(directory: Path, sources: Sequence[str]) -> "Iterator[tuple[Path, _Re
         inside = list(takewhile(lambda folder: str(folder) != home, around)) if repository is None else around
         last = len(inside) if repository is None else around.index(repository) + 1
         yield from _of_folders(inside[:last] or [directory])
+
+
+class _MainTree(NamedTuple):
+    """The main working tree of the repository of a linked one, and the place in it of a directory of that one."""
+
+    top: Path
+    place: Path
+
+
+def _main_tree(directory: Path) -> _MainTree | None:
+    """The main working tree of a directory in a linked one (gitrepository-layout(5)); None for other directories."""
+    top = next((folder for folder in (directory, *directory.parents) if os.path.lexists(folder / ".git")), None)
+    if top is None:
+        return None
+    try:
+        link = os.fsdecode(_content(top / ".git")).strip().removeprefix("gitdir:").strip()
+        git_dir = Path(os.path.realpath(top / link))
+        common = os.path.realpath(git_dir / os.fsdecode(_content(git_dir / "commondir")).strip())
+    except (OSError, ValueError):
+        return None
+    main = Path(common).parent
+    return _MainTree(main, main / directory.relative_to(top))
+
+
+def _shared_files(main: Path, sources: Sequence[str]) -> "Iterator[tuple[Path, _Reader | str]]":
+    """The files of the main working tree that the CLI (2.1.332) also reads in a linked one."""
+    if "local" in sources:
+        yield main / ".claude/settings.local.json", _of_settings
+    if "project" in sources:  # observed: each kind of which the linked one has none
+        yield from _of_folders([main])
 
 
 def _of_folders(folders: Sequence[Path]) -> "Iterator[tuple[Path, _Reader | str]]":
