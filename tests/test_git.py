@@ -58,6 +58,20 @@ async def test_a_branch_that_exists_is_taken_and_stays(folder: Path, worktrees: 
     assert await GIT.remove_worktree(made, keep_branch=False) == "mine"
 
 
+async def test_the_reason_of_git_names_no_path(folder: Path, worktrees: Path, tmp_path: Path) -> None:
+    """A device that is limited to a project reads it, and the path may be that of another one."""
+    repository(folder)
+    git(folder, "worktree", "add", "--quiet", "-b", "taken", str(tmp_path / "secret"))
+    with pytest.raises(ValidationError, match=r"'taken' is already .* '…'") as caught:
+        await GIT.add_worktree(folder, worktrees, "w", branch="taken", base=None)
+    assert str(tmp_path) not in caught.value.message
+    worktrees.rmdir()
+    worktrees.touch()
+    with pytest.raises(FileOperationError) as failed:
+        await GIT.add_worktree(folder, worktrees, "w", branch=None, base=None)
+    assert str(tmp_path) not in failed.value.message
+
+
 async def test_a_branch_is_not_its_folder(folder: Path, worktrees: Path) -> None:
     """`feature` cannot be made next to `feature/one`, and does not exist with it."""
     repository(folder)

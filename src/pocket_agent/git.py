@@ -159,7 +159,8 @@ class Git:
         if code != 0:
             lines = said.strip().split("\n")  # advice may follow the reason
             reason = next((one for one in lines if one.startswith(("fatal: ", "error: "))), lines[-1])
-            raise GitError(reason or f"git ended with exit code {code}")
+            # A client may be limited to a project, and paths lead to others: where a branch is checked out.
+            raise GitError(re.sub(r"'/[^']*'", "'…'", reason) or f"git ended with exit code {code}")
         return output.strip("\n")
 
     async def _has_branch(self, directory: Path, branch: str) -> bool:
@@ -330,7 +331,7 @@ class Git:
                 if await asyncio.to_thread(root.is_dir):  # the repository is gone, or git no longer knows the worktree
                     await asyncio.to_thread(shutil.rmtree, root)
         except OSError as error:
-            raise FileOperationError(f"The worktree could not be deleted: {error}.") from error
+            raise FileOperationError(f"The worktree could not be deleted: {error.strerror}.") from error
         with contextlib.suppress(GitError):  # a `worktree add` that was ended leaves a lock
             await self._disarmed_git(repository, "worktree", "unlock", str(root), writable=writable)
         try:
@@ -366,7 +367,8 @@ def _prepared(folder: Path) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder.resolve(strict=True)
     except (OSError, RuntimeError) as error:
-        raise FileOperationError(f"The folder for worktrees (projects.worktrees) cannot be made: {error}.") from error
+        why = error.strerror if isinstance(error, OSError) else "a loop of links"
+        raise FileOperationError(f"The folder for worktrees (projects.worktrees) cannot be made: {why}.") from error
 
 
 def _inside(root: Path, top: Path, directory: Path) -> Path:
