@@ -115,6 +115,30 @@ async def test_settings_of_the_main_working_tree_run_in_a_linked_one_as_a_look_b
         assert "mcp" not in left(here.folder)
 
 
+async def test_plugins_of_a_directory_that_is_trusted_in_a_terminal_run_as_a_look_beforehand_warns(
+    tmp_path: Path,
+) -> None:
+    async with hostile(tmp_path) as here:
+        folder = tmp_path / "plain"
+        root = folder / ".claude" / "skills" / "evil"
+        hooks = {"SessionStart": [{"hooks": [{"type": "command", "command": f"touch {here.folder}/ran-hook"}]}]}
+        servers = {"evil": {"command": "/bin/sh", "args": ["-c", f"touch {here.folder}/ran-server"]}}
+        for name, content in (
+            (".claude-plugin/plugin.json", {"name": "evil", "version": "1.0.0", "description": "d"}),
+            ("hooks/hooks.json", {"hooks": hooks}),
+            (".mcp.json", {"mcpServers": servers}),
+        ):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(json.dumps(content))
+        trusted = {"projects": {str(folder): {"hasTrustDialogAccepted": True}}}
+        (tmp_path / "claude-home" / ".claude.json").write_text(json.dumps(trusted))
+        claims = (await here.first.inspect_path(str(folder))).claims
+        assert {claim.text.partition(":")[0] for claim in claims} == {"plugin", "SessionStart", "evil"}
+        async with scene(here.server, folder) as within:
+            await within.run("demo:text one")
+        assert {"hook", "server"} <= left(here.folder)
+
+
 async def test_what_is_said_to_run_is_what_the_cli_runs_whatever_fields_stand_beside_it(tmp_path: Path) -> None:
     """Decoys; nobody listens at 127.0.0.1:9."""
     async with hostile(tmp_path, PA_CLAUDE_SETTING_SOURCES="user,project") as here:

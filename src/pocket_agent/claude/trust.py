@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -219,13 +219,21 @@ def _shared_files(main: Path, sources: Sequence[str]) -> "Iterator[tuple[Path, _
 
 
 def _of_folders(folders: Sequence[Path]) -> "Iterator[tuple[Path, _Reader | str]]":
-    """Skills, commands and agents."""
-    found = (
+    """Skills, commands, agents, and plugins among the skills."""
+    kinds = (
         (path, reader)
         for folder in folders
         for kind, ending, reader in _KINDS
-        for path in _markdown(folder / ".claude" / kind, ending)
+        for path in _files_below(folder / ".claude" / kind, ending)
     )
+    plugins = (
+        found
+        for folder in folders
+        for path in _files_below(folder / ".claude" / "skills", "plugin.json")
+        if path.parent.name == ".claude-plugin"
+        for found in _plugin_files(path.parent.parent)
+    )
+    found = chain(kinds, plugins)
     yield from islice(found, _MAX_FILES)
     rest = [f"{path}\0{_stamp(path)}" for path, _ in found]
     if rest:
@@ -237,8 +245,18 @@ def _of_folders(folders: Sequence[Path]) -> "Iterator[tuple[Path, _Reader | str]
         yield folders[0] / ".claude", text
 
 
-def _markdown(folder: Path, ending: str) -> Iterator[Path]:
-    """The Markdown files below a folder, links to folders followed, each folder once."""
+def _plugin_files(root: Path) -> "Iterator[tuple[Path, _Reader | str]]":
+    """The definitions of a plugin, which the CLI (2.1.332) loads from a directory that was trusted in a terminal.
+
+    The manifest can name any file of the plugin as one of them.
+    """
+    yield from ((path, _of_plugin) for path in _files_below(root, ".json"))
+    yield from ((path, _of_skill) for path in _files_below(root, ".md"))
+    yield from ((path, _of_program) for path in _files_below(root / "bin", ""))
+
+
+def _files_below(folder: Path, ending: str) -> Iterator[Path]:
+    """The files below a folder whose names have this ending, links to folders followed, each folder once."""
     seen: set[tuple[int, int]] = set()
     unread: list[Path] = []
     for place, folders, files in os.walk(folder, followlinks=True, onerror=lambda error: unread.append(error.filename)):
@@ -430,6 +448,20 @@ def _of_skill(content: bytes) -> Iterator[_Found]:
 
 def _of_agent(content: bytes) -> Iterator[_Found]:
     yield from _head(content.decode("utf-8", "replace"))
+
+
+def _of_plugin(content: bytes) -> Iterator[_Found]:
+    """A definition of a plugin: hooks, MCP servers, and all else as it is."""
+    definition = _object(content)
+    yield from _guarded("hooks", definition.get("hooks", {}), _hooks)
+    yield from _guarded("mcpServers", definition.get("mcpServers", {}), _servers)
+    rest = {name: value for name, value in definition.items() if name not in {"hooks", "mcpServers"}}
+    if rest:
+        yield ClaimKind.PROGRAM, f"plugin: {_json(rest)}"
+
+
+def _of_program(content: bytes) -> Iterator[_Found]:
+    yield ClaimKind.PROGRAM, f"on the PATH of commands (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
 
 
 def _head(text: str) -> Iterator[_Found]:
