@@ -58,6 +58,20 @@ async def test_a_branch_that_exists_is_taken_and_stays(folder: Path, worktrees: 
     assert await GIT.remove_worktree(made, keep_branch=False) == "mine"
 
 
+async def test_the_reason_of_git_names_no_path(folder: Path, worktrees: Path, tmp_path: Path) -> None:
+    """A device that is limited to a project reads it, and the path may be that of another one."""
+    repository(folder)
+    git(folder, "worktree", "add", "--quiet", "-b", "taken", str(tmp_path / "secret"))
+    with pytest.raises(ValidationError, match=r"'taken' is already .* '…'") as caught:
+        await GIT.add_worktree(folder, worktrees, "w", branch="taken", base=None)
+    assert str(tmp_path) not in caught.value.message
+    worktrees.rmdir()
+    worktrees.touch()
+    with pytest.raises(FileOperationError) as failed:
+        await GIT.add_worktree(folder, worktrees, "w", branch=None, base=None)
+    assert str(tmp_path) not in failed.value.message
+
+
 async def test_a_branch_is_not_its_folder(folder: Path, worktrees: Path) -> None:
     """`feature` cannot be made next to `feature/one`, and does not exist with it."""
     repository(folder)
@@ -133,8 +147,12 @@ async def test_hooks_and_monitors_of_the_repository_do_not_run(folder: Path, wor
         script.write_text(f"#!/bin/sh\ntouch {folder}/ran\n")
         script.chmod(0o755)
     git(folder, "config", "core.fsmonitor", str(folder / ".git" / "hooks" / "monitor"))
+    for event in ("post-checkout", "post-index-change", "reference-transaction"):  # since git 2.54, git-hook(1)
+        git(folder, "config", "--add", "hook.own.event", event)
+    git(folder, "config", "hook.own.command", f"touch {folder}/ran")
     _, made = await GIT.add_worktree(folder, worktrees, "w", branch=None, base=None)
     await GIT.pending_work(made)
+    await GIT.remove_worktree(made, keep_branch=False)
     assert not (folder / "ran").exists()
 
 
@@ -168,6 +186,33 @@ async def test_filters_of_the_user_run_and_those_of_the_repository_do_not(
     assert (await user.pending_work(made)).changes == 2, "what the user's filter wrote is a change without a `clean`"
     await user.remove_worktree(made, keep_branch=False)
     assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize("condition", ["onbranch:agent/**", "gitdir:**/worktrees/**", "gitdir:**"])
+async def test_a_filter_that_only_a_worktree_has_does_not_run(folder: Path, worktrees: Path, condition: str) -> None:
+    """Its configuration is another one than that of the main working tree (git-config(1), "Conditional includes")."""
+    repository(folder)
+    (folder / ".gitattributes").write_text("own.txt filter=own\n")
+    (folder / "own.txt").write_text("x\n")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message=filtered")
+    command = f"touch {folder}/ran; cat"
+    (folder / ".git" / "more").write_text(f'[filter "own"]\n\tsmudge = "{command}"\n\tclean = "{command}"\n')
+    git(folder, "config", f"includeIf.{condition}.path", str(folder / ".git" / "more"))
+    _, made = await GIT.add_worktree(folder, worktrees, "w", branch=None, base=None)
+    (Path(made.root) / "own.txt").write_text("changed\n")
+    assert (await GIT.pending_work(made)).changes == 1
+    assert not (folder / "ran").exists()
+
+
+async def test_a_configuration_that_is_too_large_is_refused(folder: Path, worktrees: Path) -> None:
+    """A filter behind the part that is read would run."""
+    repository(folder)
+    with (folder / ".git" / "config").open("a") as file:
+        file.write("".join(f'[x "{number}"]\n\ta = {"y" * 1000}\n' for number in range(1100)))
+    with pytest.raises(ValidationError, match="configuration of the repository has more than 1 MiB"):
+        await GIT.add_worktree(folder, worktrees, "w", branch=None, base=None)
+    assert not any(worktrees.iterdir())
 
 
 @pytest.mark.parametrize("mode", ["data", "project"])

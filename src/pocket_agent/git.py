@@ -159,7 +159,8 @@ class Git:
         if code != 0:
             lines = said.strip().split("\n")  # advice may follow the reason
             reason = next((one for one in lines if one.startswith(("fatal: ", "error: "))), lines[-1])
-            raise GitError(reason or f"git ended with exit code {code}")
+            # A client may be limited to a project, and paths lead to others: where a branch is checked out.
+            raise GitError(re.sub(r"'/[^']*'", "'…'", reason) or f"git ended with exit code {code}")
         return output.strip("\n")
 
     async def _has_branch(self, directory: Path, branch: str) -> bool:
@@ -168,19 +169,35 @@ class Git:
         return name in found.split("\n")
 
     async def _disarmed(self, directory: Path, *writable: str) -> list[tuple[str, str]]:
-        """Settings that replace the filters that the repository of `directory` configures by those of the user."""
+        """Settings against the programs that the configuration of `directory` names.
+
+        They replace the filters of the repository by those of the user, and leave the hooks of the configuration (git
+        2.54, git-hook(1)), which `core.hooksPath` does not switch off, without an event.
+        """
         listed = await self._git(directory, "config", *_LISTED, writable=writable)
+        if len(os.fsencode(listed)) >= _MAX_OUTPUT:  # the rest was not read
+            raise GitError(f"the configuration of the repository has more than {_MAX_OUTPUT // 2**20} MiB")
         own: dict[str, str] = {}
         wider: dict[str, str] = {}
+        hooks: list[tuple[str, str]] = []
         fields = listed.split("\0")
         for scope, entry in zip(fields[::2], fields[1::2], strict=False):
             key, _, value = entry.partition("\n")
+            if key.startswith("hook.") and key.endswith(".command"):
+                hooks.append((f"{key.removesuffix('.command')}.event", ""))
             inert = _FILTER_KEYS.get(key.rpartition(".")[2]) if key.startswith("filter.") else None
             if inert is not None and scope in _REPOSITORY_SCOPES:
                 own[key] = inert
             elif inert is not None:
                 wider[key] = value
-        return [(key, wider.get(key, inert)) for key, inert in own.items()]
+        return [*hooks, *((key, wider.get(key, inert)) for key, inert in own.items())]
+
+    async def _disarmed_git(
+        self, directory: Path, *arguments: str, writable: Sequence[str], limit: float = _QUESTION_SECONDS
+    ) -> str:
+        """As `_git`, for a command that may run what the configuration of `directory` names."""
+        settings = await self._disarmed(directory, *writable)
+        return await self._git(directory, *arguments, limit=limit, writable=writable, settings=settings)
 
     async def why_no_worktree(self, directory: Path) -> str | None:
         """Why a project's directory can have no worktrees, as a sentence; None when it can."""
@@ -234,7 +251,6 @@ class Git:
         if isinstance(found, str):
             raise ValidationError(f"A worktree cannot be made: {found}")
         try:
-            disarmed = await self._disarmed(directory)
             branch = branch or f"agent/{name}"
             await self._git(directory, "check-ref-format", f"refs/heads/{branch}")
             exists = await self._has_branch(directory, branch)
@@ -249,10 +265,13 @@ class Git:
         root = await asyncio.to_thread(_prepared, folder) / name
         checkout = ("--", str(root), branch) if exists else ("-b", branch, "--", str(root), commit)
         made = Worktree(branch, commit, str(root), str(found.common), is_own_branch=not exists)
-        add = ("worktree", "add", "--quiet", *checkout)
-        writable = (str(root.parent), str(found.common))
+        add = ("worktree", "add", "--quiet", "--no-checkout", *checkout)
+        reset = ("reset", "--quiet", "--hard", "--no-recurse-submodules")
+        writable = (str(directory), str(root.parent), str(found.common))
         try:
-            await self._git(directory, *add, limit=_CHECKOUT_SECONDS, writable=writable, settings=disarmed)
+            await self._disarmed_git(directory, *add, writable=writable)
+            # Conditional includes (git-config(1)) make the configuration another one than that of `directory`.
+            await self._disarmed_git(root, *reset, limit=_CHECKOUT_SECONDS, writable=writable)
             inside = await asyncio.to_thread(_inside, root, found.top, directory)
         except BaseException as error:
             with contextlib.suppress(FileOperationError):
@@ -276,8 +295,7 @@ class Git:
                 # git reads the configuration of a submodule without the settings given here, so it looks into none.
                 status = ("status", "--porcelain", "--untracked-files=normal", "--ignore-submodules=dirty")
                 repository = worktree.git_dir
-                disarmed = await self._disarmed(root, repository)
-                changed = await self._git(root, *status, settings=disarmed, writable=(repository,))
+                changed = await self._disarmed_git(root, *status, writable=(repository,))
                 current = ("rev-parse", "--path-format=absolute", "HEAD", "--git-dir")
                 head, git_dir = (await self._git(root, *current, writable=(repository,))).split("\n")
                 changes = len(changed.splitlines()) + await asyncio.to_thread((Path(git_dir) / "modules").is_dir)
@@ -309,17 +327,19 @@ class Git:
             if await asyncio.to_thread(root.is_dir):
                 with contextlib.suppress(GitError):
                     remove = ("worktree", "remove", "--force", "--force", str(root))
-                    await self._git(repository, *remove, limit=_CHECKOUT_SECONDS, writable=writable)
+                    await self._disarmed_git(repository, *remove, limit=_CHECKOUT_SECONDS, writable=writable)
                 if await asyncio.to_thread(root.is_dir):  # the repository is gone, or git no longer knows the worktree
                     await asyncio.to_thread(shutil.rmtree, root)
         except OSError as error:
-            raise FileOperationError(f"The worktree could not be deleted: {error}.") from error
+            raise FileOperationError(f"The worktree could not be deleted: {error.strerror}.") from error
         with contextlib.suppress(GitError):  # a `worktree add` that was ended leaves a lock
-            await self._git(repository, "worktree", "unlock", str(root), writable=writable)
+            await self._disarmed_git(repository, "worktree", "unlock", str(root), writable=writable)
         try:
-            await self._git(repository, "worktree", "prune", writable=writable)
+            await self._disarmed_git(repository, "worktree", "prune", writable=writable)
             if worktree.is_own_branch and not keep_branch:
-                await self._git(repository, "branch", "--quiet", "-D", "--", worktree.branch, writable=writable)
+                await self._disarmed_git(
+                    repository, "branch", "--quiet", "-D", "--", worktree.branch, writable=writable
+                )
                 return None
             return worktree.branch if await self._has_branch(repository, worktree.branch) else None
         except GitError:
@@ -347,7 +367,8 @@ def _prepared(folder: Path) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder.resolve(strict=True)
     except (OSError, RuntimeError) as error:
-        raise FileOperationError(f"The folder for worktrees (projects.worktrees) cannot be made: {error}.") from error
+        why = error.strerror if isinstance(error, OSError) else "a loop of links"
+        raise FileOperationError(f"The folder for worktrees (projects.worktrees) cannot be made: {why}.") from error
 
 
 def _inside(root: Path, top: Path, directory: Path) -> Path:

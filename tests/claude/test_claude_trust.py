@@ -1,5 +1,6 @@
 """What a directory has the CLI do without asking: found wherever it stands, whatever the files hold."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from pocket_agent.claude.trust import Inspection, claim_digest, find_claims, inspect
 from pocket_agent.model import Claim, ClaimKind
 from pocket_agent.settings import SETTING_SOURCES
+from tests.harness.repository import git, repository
 
 SETTINGS, LOCAL, SERVERS = ".claude/settings.json", ".claude/settings.local.json", ".mcp.json"
 
@@ -213,6 +215,54 @@ def test_what_stands_above_is_told_as_far_as_the_cli_looks(tmp_path: Path) -> No
     assert found(inner) == [servers, (f"../../{LOCAL}", "variable", "A=a")]
     assert found(inner, "user", "project") == [servers]
     assert found(inner, "user") == []
+
+
+def test_a_plugin_among_the_skills_is_shown(tmp_path: Path) -> None:
+    """The CLI loads it from a directory that a user has trusted in a terminal (tests/e2e/test_hostile_project.py)."""
+    root = ".claude/skills/evil"
+    put(tmp_path, f"{root}/data.json", {"a": 1})
+    put(tmp_path, f"{root}/README.md", "!`rm x`")
+    assert found(tmp_path) == [], "a skill without a manifest of a plugin"
+    put(tmp_path, f"{root}/.claude-plugin/plugin.json", {"name": "evil", "mcpServers": "./data.json"})
+    put(tmp_path, f"{root}/hooks/hooks.json", {"hooks": {"Stop": [{"hooks": [HOOK]}]}})
+    put(tmp_path, f"{root}/.mcp.json", {"mcpServers": {"db": {"command": "sh"}}})
+    put(tmp_path, f"{root}/bin/git", "#!/bin/sh")
+    digest = hashlib.sha256(b"#!/bin/sh").hexdigest()[:16]
+    expected = [
+        (f"{root}/data.json", "program", 'plugin: {"a":1}'),
+        (f"{root}/.claude-plugin/plugin.json", "program", 'plugin: {"name":"evil"}'),
+        (f"{root}/hooks/hooks.json", "program", "Stop: command: rm x"),
+        (f"{root}/README.md", "program", "shell, when its name is typed: rm x"),
+        (f"{root}/bin/git", "program", f"on the PATH of commands (SHA-256 {digest})"),
+        (f"{root}/.mcp.json", "server", "db: command: sh"),
+        (f"{root}/.claude-plugin/plugin.json", "unknown", "mcpServers, in a form that is not known: ./data.json"),
+    ]
+    assert sorted(found(tmp_path)) == sorted(expected)
+    assert found(tmp_path, "user", "local") == []
+
+
+def test_in_a_linked_working_tree_files_of_the_main_one_count(tmp_path: Path) -> None:
+    """As the CLI reads them (tests/e2e/test_hostile_project.py), and with the names that they have there."""
+    main, linked = tmp_path / "main", tmp_path / "linked"
+    main.mkdir()
+    repository(main)
+    git(main, "worktree", "add", "--quiet", str(linked))
+    (linked / "sub").mkdir()
+    for name in (SETTINGS, LOCAL, SERVERS):
+        put(main, name, {"env": {"A": "1"}} if name != SERVERS else {"mcpServers": {"db": {"command": "sh"}}})
+    put(main, ".claude/commands/go.md", "!`touch ran`")
+    shown = [
+        (".claude/commands/go.md", "program", "shell, when its name is typed: touch ran"),
+        (LOCAL, "variable", "A=1"),
+    ]
+    assert found(linked) == shown
+    assert found(linked / "sub") == [(f"../{file}", kind, text) for file, kind, text in shown]
+    assert found(linked, "local") == shown[1:] and found(linked, "user", "project") == shown[:1]
+    put(linked, LOCAL, {"env": {"B": "1"}})
+    assert found(linked) == [shown[0], (LOCAL, "variable", "B=1"), shown[1]]
+    for broken in ("gitdir: \0", f"gitdir: {main}/.git", "gitdir: /nowhere"):
+        (linked / ".git").write_text(broken, "utf-8")
+        assert found(linked) == [(LOCAL, "variable", "B=1")]
 
 
 def test_what_is_harmless_is_not_told(tmp_path: Path) -> None:

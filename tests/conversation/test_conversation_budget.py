@@ -66,10 +66,10 @@ def test_it_refuses_from_the_moment_that_it_is_used_up_until_midnight() -> None:
     day.check()
     day.spend(day.today, 0.25)
     assert day.refusing
-    with pytest.raises(ResourceLimitError, match=r"\$1\.00 of \$1\.00 .* 2026-03-11 00:00") as caught:
+    with pytest.raises(ResourceLimitError, match=r"budget of \$1\.00 .* 2026-03-11 00:00") as caught:
         day.check()
     midnight = round(datetime.fromisoformat("2026-03-11T00:00").timestamp() * 1000)
-    assert caught.value.details == {"spent_usd": 1.0, "limit_usd": 1.0, "until": midnight}
+    assert caught.value.details == {"limit_usd": 1.0, "until": midnight}, "not what other projects cost"
     assert told.events == [BudgetExceeded(1.0, 1.0, True, day.until)]
     clock.set("2026-03-10T23:59:59")
     assert day.refusing

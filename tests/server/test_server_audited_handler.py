@@ -37,6 +37,17 @@ async def test_each_request_that_changes_something_is_noted_and_no_other(room: R
     assert set(SAMPLES) == set(REQUESTS)
 
 
+async def test_a_title_is_not_noted(room: Room) -> None:
+    project_id = (await room.project()).state.record.id
+    async with room.wire() as wire:
+        made = await wire.ask("conversation_create", {"title": "a secret"}, project_id=project_id)
+        await wire.ask("conversation_rename", {"title": "a secret"}, conversation_id=made["conversation_id"])
+    noted = {record.action: dict(record.details) for record in room.trail.records}
+    conversation = {"conversation_id": made["conversation_id"]}
+    choices = {"worktree": None, "session_id": None, "fork": False}
+    assert noted == {"conversation_create": choices | conversation, "conversation_rename": conversation}
+
+
 async def test_an_approval_is_noted_with_its_decision_and_no_contents(room: Room) -> None:
     session = await room.project()
     project_id = session.state.record.id

@@ -200,3 +200,23 @@ async def test_what_is_accepted_in_a_worktree_takes_nothing_from_the_project(tmp
         await until(lambda: other.state.last is not None)
         started = await wire.ask("execute", {"prompt": "lines 1"}, project_id=session.state.record.id)
         assert started["data"]["status"] == "started", "nothing is asked again in the project's own directory"
+
+
+async def test_settings_of_the_main_working_tree_hold_a_worktree_once_they_change(room: Room) -> None:
+    """The CLI reads them there, too; what is accepted in the one counts in the other."""
+    folder = room.folder / "project"
+    (folder / ".claude").mkdir(parents=True)
+    repository(folder)
+    local = folder / ".claude" / "settings.local.json"
+    local.write_text(json.dumps({"permissions": {"allow": ["Bash(ls *)"]}}))
+    project_id = (await room.project()).state.record.id
+    async with room.wire() as wire:
+        tree = await begin(wire, project_id, worktree={})
+        started = await wire.ask("execute", {"prompt": "lines 1"}, conversation_id=tree)
+        assert started["data"]["status"] == "started"
+        other = room.projects.get(tree)
+        await until(lambda: other.state.last is not None)
+        assert other.state.record.queue_hold is None
+        local.write_text(json.dumps({"hooks": {"Stop": [{"hooks": [{"type": "command", "command": "touch x"}]}]}}))
+        await wire.ask("execute", {"prompt": "lines 1"}, conversation_id=tree)
+        await until(lambda: other.state.record.queue_hold is not None)

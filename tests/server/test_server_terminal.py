@@ -58,6 +58,22 @@ async def test_sessions_of_terminals_are_listed_with_the_servers(room: Room) -> 
         assert (own["origin"], own["turns"], own["current"]) == ("server", 1, True)
 
 
+async def test_the_command_for_a_shell_has_no_character_that_a_terminal_obeys(room: Room) -> None:
+    name = "-a'b\x03\x1b[201~\ntouch ran #\u202e\\é"
+    session = await room.project(name)
+    directory, project_id = session.state.record.real_path, session.state.record.id
+    machine = Machine(room.folder / ".claude", Path(directory))
+    machine.write(machine.prompt("x"))
+    async with room.wire() as wire:
+        (found,) = await sessions(wire, project_id)
+    command = found["resume_command"]
+    assert command.isprintable() and command.isascii()
+    shell = await asyncio.create_subprocess_exec(
+        *("bash", "-c", 'claude() { printf "%s|" "$PWD" "$@"; }; ' + command), stdout=asyncio.subprocess.PIPE
+    )
+    assert (await shell.communicate())[0].decode() == f"{directory}|--resume={name_of(1)}|"
+
+
 async def test_the_list_without_the_directory_says_why(room: Room) -> None:
     machine, project_id = await machine_of(room)
     machine.configuration.mkdir()
@@ -200,6 +216,22 @@ async def test_a_conversation_continues_a_session_of_a_terminal(room: Room) -> N
         assert (begun["data"]["session_id"], begun["data"]["session_title"]) == (name_of(2), "at the desk")
         unknown = {"session_id": name_of(3)}
         assert code(await wire.ask("conversation_create", unknown, project_id=project_id)) == "VALIDATION_FAILED"
+
+
+async def test_a_session_that_is_continued_has_the_id_of_one(room: Room) -> None:
+    """Else an id is a path, and a part of the command that a user copies into a shell."""
+    machine, project_id = await machine_of(room)
+    folder = machine.write(machine.prompt("at the desk")).parent
+    planted = machine.project / "x; touch ran #.jsonl"
+    planted.write_text(json.dumps(machine.prompt("planted")) + "\n")
+    async with wire_of(room, projects=(project_id,)) as guest:
+        paths = (os.path.relpath(planted, folder), str(planted), f"../{folder.name}/{name_of(1)}.jsonl")
+        for session_id in (*(path.removesuffix(".jsonl") for path in paths), "\0"):
+            data = {"session_id": session_id}
+            for kind in ("conversation_create", "session_resume", "session_history", "session_follow"):
+                reply = await guest.ask(kind, data, project_id=project_id)
+                assert code(reply) == "VALIDATION_FAILED", (kind, session_id)
+        assert len(room.projects.of(project_id)) == 1
 
 
 async def test_the_list_names_the_conversation_that_continues_a_session(room: Room) -> None:

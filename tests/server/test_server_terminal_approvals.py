@@ -123,6 +123,20 @@ async def test_a_denial_has_a_reason_and_limited_devices_may_give_it(room: Room)
         assert decision == {"behavior": "deny", "message": "no"}
 
 
+async def test_an_answer_is_unknown_in_other_projects(room: Room) -> None:
+    project_id = (await room.project()).state.record.id
+    other_id = (await room.project("other")).state.record.id
+    async with listening(room) as data_dir, room.wire() as wire, wire_of(room, projects=(other_id,)) as guest:
+        await wire.ask("project_join", project_id=project_id)
+        process = await relay(data_dir, hook(room.folder / "project"))
+        answer = {"approval_id": (await asked(wire))["approval_id"], "behavior": "deny"}
+        before = await guest.ask("approval_respond", answer, project_id=other_id)
+        assert code(before) == "APPROVAL_NOT_FOUND"
+        await wire.ask("approval_respond", answer, project_id=project_id)
+        assert (await guest.ask("approval_respond", answer, project_id=other_id))["data"] == before["data"]
+        await printed(process)
+
+
 async def test_text_that_is_cut_within_a_pair_is_asked(room: Room) -> None:
     """JavaScript writes such text as an escaped lone surrogate."""
     project_id = (await room.project()).state.record.id
@@ -247,6 +261,24 @@ async def test_the_status_of_the_terminal_withdraws_an_approval(room: Room) -> N
         cancelled = (await until_type(wire, "approval_cancelled"))["data"]
         assert cancelled["reason"] == "The terminal's session has ended."
         assert await printed(process) == b""
+
+
+async def test_connections_are_bounded(room: Room) -> None:
+    """Each takes a file descriptor, without which no client could connect either."""
+    project_id = (await room.project()).state.record.id
+    async with listening(room) as data_dir, room.wire() as wire:
+        await wire.ask("project_join", project_id=project_id)
+        silent = [await asyncio.open_unix_connection(str(data_dir / hook_relay.SOCKET)) for _ in range(120)]
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            assert [await reader.read() for reader, _ in silent[100:]] == [b""] * 20
+        assert not any(reader.at_eof() for reader, _ in silent[:100])
+        for _, writer in silent:
+            writer.close()
+        await eventually(lambda: room.endpoint.terminal_approvals._connections == 0, "all are closed")
+        process = await relay(data_dir, hook(room.folder / "project"))
+        answer = {"approval_id": (await asked(wire))["approval_id"], "behavior": "allow"}
+        await wire.ask("approval_respond", answer, project_id=project_id)
+        assert b"allow" in await printed(process)
 
 
 async def test_the_socket_is_private_and_may_have_a_long_path(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import yaml
@@ -132,8 +132,13 @@ def find_claims(directory: Path, sources: Sequence[str]) -> list[Claim]:
         sources: see `claude.setting_sources`; files that none of them reads have no claims.
     """
     claims: list[Claim] = []
-    for path, read in _files(directory, sources):
-        file = _line(os.path.relpath(path, directory))
+    files = [(directory, *found) for found in _files(directory, sources)]
+    main = _main_tree(directory)
+    if main is not None:
+        # Named as in the main working tree, in which the same claims may be accepted already.
+        files += [(main.place, *found) for found in _shared_files(main.top, sources)]
+    for place, path, read in files:
+        file = _line(os.path.relpath(path, place))
         found = [(ClaimKind.UNKNOWN, read)] if isinstance(read, str) else _read(path, read)
         claims += [Claim(file, kind, _line(text)) for kind, text in found]
     return sorted(dict.fromkeys(claims), key=lambda claim: _RANK.index(claim.kind))
@@ -183,14 +188,52 @@ def _files(directory: Path, sources: Sequence[str]) -> "Iterator[tuple[Path, _Re
         yield from _of_folders(inside[:last] or [directory])
 
 
+class _MainTree(NamedTuple):
+    """The main working tree of the repository of a linked one, and the place in it of a directory of that one."""
+
+    top: Path
+    place: Path
+
+
+def _main_tree(directory: Path) -> _MainTree | None:
+    """The main working tree of a directory in a linked one (gitrepository-layout(5)); None for other directories."""
+    top = next((folder for folder in (directory, *directory.parents) if os.path.lexists(folder / ".git")), None)
+    if top is None:
+        return None
+    try:
+        link = os.fsdecode(_content(top / ".git")).strip().removeprefix("gitdir:").strip()
+        git_dir = Path(os.path.realpath(top / link))
+        common = os.path.realpath(git_dir / os.fsdecode(_content(git_dir / "commondir")).strip())
+    except (OSError, ValueError):
+        return None
+    main = Path(common).parent
+    return _MainTree(main, main / directory.relative_to(top))
+
+
+def _shared_files(main: Path, sources: Sequence[str]) -> "Iterator[tuple[Path, _Reader | str]]":
+    """The files of the main working tree that the CLI (2.1.332) also reads in a linked one."""
+    if "local" in sources:
+        yield main / ".claude/settings.local.json", _of_settings
+    if "project" in sources:  # observed: each kind of which the linked one has none
+        yield from _of_folders([main])
+
+
 def _of_folders(folders: Sequence[Path]) -> "Iterator[tuple[Path, _Reader | str]]":
-    """Skills, commands and agents."""
-    found = (
+    """Skills, commands, agents, and plugins among the skills."""
+    kinds = (
         (path, reader)
         for folder in folders
         for kind, ending, reader in _KINDS
-        for path in _markdown(folder / ".claude" / kind, ending)
+        for path in _files_below(folder / ".claude" / kind, ending)
     )
+    plugins = (
+        found
+        for folder in folders
+        for path in _files_below(folder / ".claude" / "skills", "plugin.json")
+        if path.parent.name == ".claude-plugin"
+        for found in _plugin_files(path.parent.parent)
+    )
+    found = chain(kinds, plugins)
     yield from islice(found, _MAX_FILES)
     rest = [f"{path}\0{_stamp(path)}" for path, _ in found]
     if rest:
@@ -202,8 +245,18 @@ def _of_folders(folders: Sequence[Path]) -> "Iterator[tuple[Path, _Reader | str]
         yield folders[0] / ".claude", text
 
 
-def _markdown(folder: Path, ending: str) -> Iterator[Path]:
-    """The Markdown files below a folder, links to folders followed, each folder once."""
+def _plugin_files(root: Path) -> "Iterator[tuple[Path, _Reader | str]]":
+    """The definitions of a plugin, which the CLI (2.1.332) loads from a directory that was trusted in a terminal.
+
+    The manifest can name any file of the plugin as one of them.
+    """
+    yield from ((path, _of_plugin) for path in _files_below(root, ".json"))
+    yield from ((path, _of_skill) for path in _files_below(root, ".md"))
+    yield from ((path, _of_program) for path in _files_below(root / "bin", ""))
+
+
+def _files_below(folder: Path, ending: str) -> Iterator[Path]:
+    """The files below a folder whose names have this ending, links to folders followed, each folder once."""
     seen: set[tuple[int, int]] = set()
     unread: list[Path] = []
     for place, folders, files in os.walk(folder, followlinks=True, onerror=lambda error: unread.append(error.filename)):
@@ -395,6 +448,20 @@ def _of_skill(content: bytes) -> Iterator[_Found]:
 
 def _of_agent(content: bytes) -> Iterator[_Found]:
     yield from _head(content.decode("utf-8", "replace"))
+
+
+def _of_plugin(content: bytes) -> Iterator[_Found]:
+    """A definition of a plugin: hooks, MCP servers, and all else as it is."""
+    definition = _object(content)
+    yield from _guarded("hooks", definition.get("hooks", {}), _hooks)
+    yield from _guarded("mcpServers", definition.get("mcpServers", {}), _servers)
+    rest = {name: value for name, value in definition.items() if name not in {"hooks", "mcpServers"}}
+    if rest:
+        yield ClaimKind.PROGRAM, f"plugin: {_json(rest)}"
+
+
+def _of_program(content: bytes) -> Iterator[_Found]:
+    yield ClaimKind.PROGRAM, f"on the PATH of commands (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
 
 
 def _head(text: str) -> Iterator[_Found]:

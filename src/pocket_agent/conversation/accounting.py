@@ -103,9 +103,10 @@ class Budget:
             return
         end = _local(self.until / 1000)
         raise ResourceLimitError(
-            f"Today's budget is used up: ${self.spent_usd:.2f} of ${self.limit_usd:.2f} are spent "
-            f"(limits.cost_usd_per_day). The next prompt may begin at {end:%Y-%m-%d %H:%M %Z}.",
-            details={"spent_usd": self.spent_usd, "limit_usd": self.limit_usd, "until": self.until},
+            # Without the sum, which would show a device that is limited to some projects what the others cost.
+            f"Today's budget of ${self.limit_usd:.2f} is used up (limits.cost_usd_per_day). "
+            f"The next prompt may begin at {end:%Y-%m-%d %H:%M %Z}.",
+            details={"limit_usd": self.limit_usd, "until": self.until},
         )
 
 

@@ -215,8 +215,12 @@ class ConversationCreate(ProjectRequest, frozen=True):
 
     title: Title | None = None
     worktree: WorktreeRequest | None = None
-    session_id: Id | None = None
+    session_id: SessionId | None = None
     fork: bool = False
+
+    def audit_details(self) -> dict[str, object]:
+        """The choices without the title, which is a text of the user."""
+        return {name: value for name, value in super().audit_details().items() if name != "title"}
 
 
 class ConversationListData(Struct, frozen=True):

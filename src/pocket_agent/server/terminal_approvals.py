@@ -39,7 +39,8 @@ from pocket_agent.protocol.push import ApprovalCancelledData, ApprovalRequestedD
 from pocket_agent.protocol.requests import ApprovalRespond
 
 _NULL: Final = msgspec.Raw(b"null")
-_MAX_PENDING: Final = 100
+_MAX_CONNECTIONS: Final = 100  # hooks that send their input or wait; each has a file descriptor
+_BACKLOG: Final = 16
 _MAX_KNOWN: Final = 200
 _READ_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.5
@@ -100,8 +101,9 @@ class TerminalApprovals:
         self._policy = policy
         self._observer = observer
         self._pending: dict[str, _PendingHook] = {}
-        self._answered: OrderedDict[str, tuple[events.Behavior, str | None]] = OrderedDict()
+        self._answered: OrderedDict[str, tuple[Conversation, events.Behavior, str | None]] = OrderedDict()
         self._wake = asyncio.Event()
+        self._connections = 0
 
     def has(self, approval_id: str) -> bool:
         """Whether an approval is, or was until recently, one of a terminal."""
@@ -121,14 +123,14 @@ class TerminalApprovals:
         """
         waiting = self._pending.get(request.approval_id)
         if waiting is None or waiting.conversation is not conversation:
-            raise self._gone(request.approval_id)
+            raise self._gone(conversation, request.approval_id)
         check_answer(waiting.request, request)
         allow = request.behavior == "allow"
         suggested = control.remembered(waiting.request) if allow and request.remember else None
         if suggested is not None:
             await self._policy.check_remembered(suggested)
         if request.approval_id not in self._pending:  # answered during the check
-            raise self._gone(request.approval_id)
+            raise self._gone(conversation, request.approval_id)
         changed = request.updated_input if allow else None
         decision: dict[str, object] = {"behavior": request.behavior}
         if changed is not None:
@@ -142,9 +144,9 @@ class TerminalApprovals:
         self._end(waiting, request.behavior, by, data, msgspec.json.encode(output))
         return data
 
-    def _gone(self, approval_id: str) -> ApprovalNotFoundError:
-        behavior, by = self._answered.get(approval_id, (None, None))
-        if behavior is None:
+    def _gone(self, conversation: Conversation, approval_id: str) -> ApprovalNotFoundError:
+        asked, behavior, by = self._answered.get(approval_id, (None, None, None))
+        if asked is not conversation:
             return ApprovalNotFoundError("There is no such approval in this project.")
         if by is None:
             return ApprovalNotFoundError("The terminal withdrew this request.", details={"behavior": behavior})
@@ -161,7 +163,7 @@ class TerminalApprovals:
             reason = f"Terminals cannot ask for approvals: {error.strerror or error}"
             self._observer.emit(SettingIgnored("data.dir", reason))
             return
-        server = await asyncio.start_unix_server(self._accept, sock=listener)
+        server = await asyncio.start_unix_server(self._accept, sock=listener, backlog=_BACKLOG)
         try:
             await self._watch()
         finally:
@@ -190,9 +192,10 @@ class TerminalApprovals:
                     self._withdraw(waiting, reason)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
         try:
             peer = writer.get_extra_info("socket")
-            if _is_trusted(peer):
+            if self._connections <= _MAX_CONNECTIONS and _is_trusted(peer):
                 async with asyncio.timeout(_READ_SECONDS):
                     length = int(await reader.readuntil(b"\n"))
                     text = await reader.readexactly(length) if 0 <= length <= MAX_INPUT else b""
@@ -200,6 +203,7 @@ class TerminalApprovals:
         except (TimeoutError, ValueError, OSError, EOFError, asyncio.LimitOverrunError, RecursionError):
             pass  # it gets no answer, and the CLI's own dialog stays
         finally:
+            self._connections -= 1
             writer.close()
 
     async def _serve(self, hook: _HookInput, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -236,7 +240,7 @@ class TerminalApprovals:
         """Ask all clients of the project that has the hook's directory, if there is one, until the block is left."""
         conversation = await self._conversation_of(hook.cwd)
         request = _permission_request(hook)
-        if conversation is None or request is None or len(self._pending) >= _MAX_PENDING:
+        if conversation is None or request is None:
             yield None
             return
         for other in list(self._pending.values()):
@@ -292,7 +296,7 @@ class TerminalApprovals:
         state.terminal_approvals.pop(approval_id, None)
         if not waiting.answer.done():
             waiting.answer.set_result(answer)
-        self._answered[approval_id] = behavior, by
+        self._answered[approval_id] = waiting.conversation, behavior, by
         if len(self._answered) > _MAX_KNOWN:
             self._answered.popitem(last=False)
         kind = "approval_cancelled" if isinstance(data, ApprovalCancelledData) else "approval_resolved"
@@ -349,7 +353,7 @@ def _listener(data_dir: Path) -> socket.socket:
         is_long = len(os.fsencode(path)) > _PATH_BYTES and sys.platform.startswith("linux")
         made.bind(f"/proc/self/fd/{folder}/{SOCKET}" if is_long else str(path))
         path.chmod(0o600)
-        made.listen(16)
+        made.listen(_BACKLOG)
     except BaseException:
         made.close()
         raise

@@ -2,6 +2,7 @@
 
 import asyncio
 import shlex
+import string
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,13 +36,24 @@ _CONGESTED_SECONDS: Final = 0.5
 _WATCH_SECONDS: Final = 0.5
 _WATCH_FACTOR: Final = 10
 """The pause between two checks of a watched list is at least this many times as long as one of them."""
+_UNESCAPED: Final = f"{string.ascii_letters}{string.digits}/ ._-"
 _LIST: Final = ""
 """The place of a watched list among the followed sessions of a connection."""
 
 
 def resume_command(directory: str, session_id: str) -> str:
-    """The line for a shell that continues a session."""
-    return f"cd {shlex.quote(directory)} && claude --resume={session_id}"
+    """The line for a shell that continues a session.
+
+    A control character of a name would reach the terminal when a user pastes the line, within quotes too: such a name
+    is written as escapes (`$'...'` of bash, zsh and POSIX.1-2024).
+    """
+    quoted = shlex.quote(directory) if directory.isprintable() else f"$'{_escaped(directory)}'"
+    return f"cd {quoted} && claude --resume={session_id}"
+
+
+def _escaped(text: str) -> str:
+    plain = set(map(ord, _UNESCAPED))
+    return "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode("utf-8", "surrogateescape"))
 
 
 class TerminalSessions:
