@@ -41,7 +41,7 @@ from pocket_agent.monitoring.doctor.probes import (
     read_samples,
 )
 from pocket_agent.monitoring.doctor.result import Context, Result, failed, ok, printable, skipped, warning
-from pocket_agent.monitoring.files import YAML_LOADER
+from pocket_agent.monitoring.files import YAML_LOADER, read_mapping
 from pocket_agent.monitoring.render import WatchedServer, render_stack
 from pocket_agent.monitoring.targets import SERVER_JOB, port_holder
 from pocket_agent.settings import Settings, format_duration, parse_duration
@@ -77,15 +77,6 @@ def render_expected(settings: Settings) -> dict[str, str]:
         ConfigurationError: the settings contradict each other.
     """
     return {file.path: file.text for file in render_stack([WatchedServer(settings)])}
-
-
-def _parse(text: str) -> dict[str, Any]:
-    """A YAML file; empty when it is not a mapping."""
-    try:
-        tree = yaml.load(text, YAML_LOADER)  # noqa: S506 - a safe loader
-    except yaml.YAMLError:
-        return {}
-    return tree if isinstance(tree, dict) else {}
 
 
 # --- programs and their files
@@ -150,7 +141,7 @@ class _Program:
         """A result for each difference."""
         fix = RENDER.format(self.name)
         for path, text in on_disk.items():
-            if found and _parse(text) and not self.compare(expected, _parse(text)):
+            if found and read_mapping(text) and not self.compare(expected, read_mapping(text)):
                 fix = f"{path} is as the settings render it, but not loaded. Reload: curl -X POST {self.url}/-/reload"
         for difference in found[:_MOST]:
             result = failed if difference.keys[0] in self.urgent else warning
@@ -212,7 +203,7 @@ def _render_once(settings: Settings) -> dict[str, str]:
 async def with_suffix(context: Context) -> Context:
     """The context of a server, with its suffix in the configuration that Prometheus has loaded."""
     config = await Prometheus(context.prometheus).data("status/config", ConfigText)
-    for job in _parse(config.yaml).get("scrape_configs") or () if config is not None else ():
+    for job in read_mapping(config.yaml).get("scrape_configs") or () if config is not None else ():
         base, dash, number = str(job.get("job_name")).rpartition("-")
         addresses = [one for place in job.get("static_configs") or () for one in place.get("targets") or ()]
         if base == SERVER_JOB and number.isdigit() and context.target.metrics in addresses:
@@ -257,7 +248,7 @@ async def check_prometheus_configuration(context: Context, prometheus: Prometheu
     )
     if config is None:
         return [skipped(own.result, "Prometheus does not return its configuration")]
-    expected, actual = _parse(rendered[own.path]), _parse(config.yaml)
+    expected, actual = read_mapping(rendered[own.path]), read_mapping(config.yaml)
     found, added = _compare_prometheus(expected, actual)
     results = [own.refused(on_disk)] if runtime is not None and not runtime.reloaded else []
     results += own.report(expected, found, on_disk)
@@ -401,7 +392,7 @@ def _rendered_rules(rendered: Mapping[str, str]) -> tuple[list[Rule], dict[str, 
     rules: list[Rule] = []
     groups: dict[str, dict[str, Any]] = {}
     for path, text in rendered.items():
-        for group in _parse(text)["groups"] if path.startswith("prometheus/rules/") else ():
+        for group in read_mapping(text)["groups"] if path.startswith("prometheus/rules/") else ():
             values = {key: value for key, value in group.items() if key not in {"name", "rules"}}
             named = [{"name": rule.get("alert") or rule["record"], **rule} for rule in group["rules"]]
             groups |= {rule["name"]: values for rule in named}
@@ -532,7 +523,7 @@ async def check_alertmanager_configuration(context: Context) -> list[Result]:
     # Alertmanager hides addresses, but exports the hash of the text that it has loaded.
     texts = {_config_hash(text): text for text in (*on_disk.values(), rendered[own.path])}
     text = texts.get(samples.get("alertmanager_config_hash", -1.0), state.config.original)
-    expected, actual = _parse(rendered[own.path]), _parse(text)
+    expected, actual = read_mapping(rendered[own.path]), read_mapping(text)
     results += own.report(expected, _compare_alertmanager(expected, actual), on_disk)
     hidden = [receiver.get("name", "?") for receiver in actual.get("receivers") or () if HIDDEN in str(receiver)]
     if hidden:
@@ -577,7 +568,7 @@ class _AlertLabels(NamedTuple):
 
 def _alert_labels(rendered: Mapping[str, str]) -> list[_AlertLabels]:
     """Each alert, once for each target that it may be about."""
-    config, rules = _parse(rendered["prometheus/prometheus.yml"]), _rendered_rules(rendered)[0]
+    config, rules = read_mapping(rendered["prometheus/prometheus.yml"]), _rendered_rules(rendered)[0]
     targets: dict[str, list[dict[str, str]]] = {}
     for job in config["scrape_configs"]:
         replaced = {
@@ -757,12 +748,12 @@ async def check_blackbox_configuration(context: Context) -> list[Result]:
     config, metrics, on_disk = await asyncio.gather(
         get(f"{own.url}/config"), get(f"{own.url}/metrics"), asyncio.to_thread(own.read_files)
     )
-    actual = _parse(config.text) if config.status == 200 else {}
+    actual = read_mapping(config.text) if config.status == 200 else {}
     if "modules" not in actual:
         return [skipped(own.result, f"the blackbox exporter does not return its configuration: {config.said}")]
     samples = {sample.name: sample.value for sample in read_samples(metrics.text)}
     results = [own.refused(on_disk)] if samples.get("blackbox_exporter_config_last_reload_successful") == 0 else []
-    expected = _parse(rendered[own.path])
+    expected = read_mapping(rendered[own.path])
     results += own.report(expected, _compare_blackbox(expected, actual), on_disk)
     return results or [ok(own.result, "is what the settings render")]
 

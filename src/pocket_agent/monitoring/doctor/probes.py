@@ -48,7 +48,7 @@ class Reply:
         """The body as JSON of a type; None when it is another."""
         try:
             return msgspec.json.decode(self.body, type=kind)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             return None
 
 

@@ -9,12 +9,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 import psutil
-import yaml
 
 from pocket_agent.monitoring.doctor.in_force import (
     RENDER,
@@ -42,6 +41,7 @@ from pocket_agent.monitoring.doctor.probes import (
     total,
 )
 from pocket_agent.monitoring.doctor.result import VOLATILE, Context, Result, failed, ok, runbook, skipped, warning
+from pocket_agent.monitoring.files import read_mapping
 from pocket_agent.monitoring.launcher import PROGRAMS
 from pocket_agent.monitoring.rules import UNARMED, all_alerts
 from pocket_agent.monitoring.targets import SERVER_JOB, PortHolder, is_stopped, port_holder
@@ -444,14 +444,13 @@ Receivers = Mapping[str, Counter[str]]
 def read_receivers(text: str) -> Receivers:
     """The receivers of a configuration; none when it cannot be parsed."""
     try:
-        config: Any = yaml.safe_load(text)
         return {
             receiver["name"]: Counter(
                 {key.removesuffix("_configs"): len(ways) for key, ways in receiver.items() if key.endswith("_configs")}
             )
-            for receiver in config["receivers"]
+            for receiver in read_mapping(text)["receivers"]
         }
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError):
+    except (TypeError, KeyError, AttributeError):
         return {}
 
 
