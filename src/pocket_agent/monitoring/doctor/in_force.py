@@ -4,6 +4,7 @@ A file on disk may be right and not loaded, so the programs are asked; `comparis
 """
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import re
@@ -106,15 +107,15 @@ class _Program:
     def read_files(self) -> dict[Path, str]:
         """The text of the files that it may have loaded, as far as they can be read; blocking."""
         found: dict[Path, str] = {}
-        for path in dict.fromkeys((*self._started_with(), *map(Path, self.places))):
+        for path in dict.fromkeys((*map(Path, self.started_with("config.file")), *map(Path, self.places))):
             try:
                 found[path] = path.read_text("utf-8")
             except (OSError, UnicodeDecodeError):
                 continue
         return found
 
-    def _started_with(self) -> Iterator[Path]:
-        """The file in the command line of its process, if that is known."""
+    def started_with(self, name: str) -> Iterator[str]:
+        """The values of a flag in the command line of its process, if that is known; a path is absolute; blocking."""
         holder = port_holder(self.port)
         if holder is None or holder.pid is None:
             return
@@ -125,8 +126,8 @@ class _Program:
             return
         for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
             flag, _, value = word.lstrip("-").partition("=")
-            if flag == "config.file":
-                yield Path(directory, value or following)
+            if flag == name:
+                yield str(Path(directory, value or following)) if flag.endswith("file") else value or following
 
     def refused(self, on_disk: Mapping[Path, str]) -> Result:
         """The result for a reload that failed."""
@@ -739,14 +740,21 @@ def _covered(silence: _Silence, alerts: Sequence[_AlertLabels], url: str) -> Ite
 # --- the blackbox exporter
 
 
+_OFFSET: Final = "timeout-offset"
+_MOST_OFFSET: Final = 0.5  # the exporter's default
+
+
 async def check_blackbox_configuration(context: Context) -> list[Result]:
     """The modules that the blackbox exporter has loaded."""
     own = _blackbox(context)
     rendered = await _expected(context, own.result)
     if isinstance(rendered, Result):
         return [rendered]
-    config, metrics, on_disk = await asyncio.gather(
-        get(f"{own.url}/config"), get(f"{own.url}/metrics"), asyncio.to_thread(own.read_files)
+    config, metrics, on_disk, offsets = await asyncio.gather(
+        get(f"{own.url}/config"),
+        get(f"{own.url}/metrics"),
+        asyncio.to_thread(own.read_files),
+        asyncio.to_thread(lambda: list(own.started_with(_OFFSET))),
     )
     actual = read_mapping(config.text) if config.status == 200 else {}
     if "modules" not in actual:
@@ -755,6 +763,11 @@ async def check_blackbox_configuration(context: Context) -> list[Result]:
     results = [own.refused(on_disk)] if samples.get("blackbox_exporter_config_last_reload_successful") == 0 else []
     expected = read_mapping(rendered[own.path])
     results += own.report(expected, _compare_blackbox(expected, actual), on_disk)
+    with contextlib.suppress(ValueError):  # another program has the port
+        if any(float(offset) > _MOST_OFFSET for offset in offsets):
+            what = f"--{_OFFSET}={offsets[-1]} shortens each probe by that many seconds; it should be {_MOST_OFFSET:g}"
+            fix = "Correct the flag in the exporter's unit or command line, and restart it."
+            results.append(warning(own.result, what, fix))
     return results or [ok(own.result, "is what the settings render")]
 
 

@@ -141,6 +141,7 @@ class ScrapeTarget(msgspec.Struct, rename="camel"):
     last_error: str = ""
     last_scrape: datetime = NEVER
     scrape_interval: str = ""
+    scrape_timeout: str = ""
     pool: str = msgspec.field(name="scrapePool", default="")  # the job in the configuration; labels may have another
 
     @property

@@ -43,10 +43,11 @@ from pocket_agent.monitoring.doctor.probes import (
 from pocket_agent.monitoring.doctor.result import VOLATILE, Context, Result, failed, ok, runbook, skipped, warning
 from pocket_agent.monitoring.files import read_mapping
 from pocket_agent.monitoring.launcher import PROGRAMS
+from pocket_agent.monitoring.render import scrape_timeout
 from pocket_agent.monitoring.rules import UNARMED, all_alerts
 from pocket_agent.monitoring.targets import SERVER_JOB, PortHolder, is_stopped, port_holder
 from pocket_agent.observability.catalogue import BUILD_INFO, PREFIX
-from pocket_agent.settings import MonitoringSettings, Settings, format_size, parse_duration
+from pocket_agent.settings import MonitoringSettings, Settings, format_duration, format_size, parse_duration
 
 # --- whether there is a stack
 
@@ -329,6 +330,10 @@ def _down_fix(context: Context, target: ScrapeTarget) -> str:
         holder = port_holder(port) if port is not None else None
         if holder is not None and holder.pid is not None and is_stopped(holder.pid):
             return f"{holder.name} is stopped (SIGSTOP). Resume it: kill -CONT {holder.pid}"
+        least = scrape_timeout(context.settings.monitoring)
+        if "deadline exceeded" in target.last_error and parse_duration(target.scrape_timeout) < least:
+            what = f"scrape_timeout is {target.scrape_timeout}, the settings give {format_duration(least)}"
+            return f"{what}: {RENDER.format('Prometheus')}"
         if holder is not None and "deadline exceeded" in target.last_error:
             return f"{holder.name} listens there and does not answer in time: see its log, and restart it."
     if "limit exceeded" in target.last_error:
@@ -338,9 +343,9 @@ def _down_fix(context: Context, target: ScrapeTarget) -> str:
             "It answers, but not to this request: see its log, and its --web.* flags; or correct the target (path, "
             "parameters, authorization) and reload Prometheus."
         )
-    if target.scrape_url.startswith(f"{context.blackbox}/probe"):
-        return START.format(PROGRAMS["blackbox_exporter"].binaries[-1])
-    return "Start what should answer there, or correct the target and reload Prometheus."
+    started = START.format(PROGRAMS["blackbox_exporter"].binaries[-1])
+    other = "Start what should answer there, or correct the target and reload Prometheus."
+    return started if target.scrape_url.startswith(f"{context.blackbox}/probe") else other
 
 
 # --- its alerts
