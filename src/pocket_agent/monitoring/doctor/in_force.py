@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
+import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -426,14 +427,37 @@ async def _with_rendered_queries(prometheus: Prometheus, wanted: Sequence[Rule],
     if not unknown or not unused:
         return found
 
-    async def formatted(queries: Iterable[str]) -> dict[str, str]:
+    async def meanings(queries: Iterable[str]) -> dict[str, str]:
         texts = list(queries)
-        answers = await asyncio.gather(*(prometheus.data("format_query", str, query=text) for text in texts))
-        return {text: answer or text for text, answer in zip(texts, answers, strict=True)}
+        return dict(zip(texts, await asyncio.gather(*(_meaning(prometheus, text) for text in texts)), strict=True))
 
-    rendered = {text: query for query, text in (await formatted(unused)).items()}
-    same = {query: rendered[text] for query, text in (await formatted(unknown)).items() if text in rendered}
+    rendered = {text: query for query, text in (await meanings(unused)).items()}
+    same = {query: rendered[text] for query, text in (await meanings(unknown)).items() if text in rendered}
     return [{**rule, "expr": same.get(rule["expr"], rule["expr"])} for rule in found]
+
+
+async def _meaning(prometheus: Prometheus, query: str) -> str:
+    """A query without what has no effect: its tree, or before version 3, without parse_query, its formatted text."""
+    tree = await prometheus.data("parse_query", dict[str, Any], query=query)
+    if tree is not None:
+        return json.dumps(_bare(tree), sort_keys=True)
+    return await prometheus.data("format_query", str, query=query) or query
+
+
+_SETS: Final = {"matchers", "labels", "include", "grouping"}  # the order of their items has no effect
+
+
+def _bare(node: Any, key: str = "") -> Any:
+    """A tree of parse_query without parentheses."""
+    match node:
+        case {"type": "parenExpr", "expr": inner}:
+            return _bare(inner)
+        case dict():
+            return {name: _bare(value, name) for name, value in node.items()}
+        case list():
+            items = list(map(_bare, node))
+            return sorted(items, key=str) if key in _SETS else items
+    return node
 
 
 def _squeezed(query: str) -> str:
