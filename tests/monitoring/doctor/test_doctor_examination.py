@@ -139,6 +139,18 @@ def test_anchors_of_a_file_that_a_user_wrote_are_resolved() -> None:
     assert read_mapping(text) == {"a": {"x": 1}, "b": {"x": 1, "y": 2}, "c": [2, {"x": 1}]}
 
 
+def configured(text: str) -> bytes:
+    """A reply of each program, with this configuration."""
+    times = {
+        "startTime": "2026-01-01T00:00:00Z",
+        "result": [{"metric": {}, "value": [1, "x"]}],
+        "version": "3",
+        "groups": [],
+    }
+    data = {"yaml": text, "activeTargets": [], "activeAlertmanagers": [], **times}
+    return json.dumps({"status": "success", "data": data, "config": {"original": text}}).encode()
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -147,6 +159,11 @@ def test_anchors_of_a_file_that_a_user_wrote_are_resolved() -> None:
         b'{"status": "\xff"}',
         json.dumps({"status": "success", "data": {"yaml": DEEP}, "config": {"original": DEEP}}).encode(),
         b"modules: " + DEEP.encode(),
+        *map(configured, ("scrape_configs: [1]", "scrape_configs: [{job_name: x, static_configs: 1}]", "rule_files: 1",
+                          "scrape_configs: [{job_name: [x]}]", "receivers: [x]", "route: []", "inhibit_rules: [x]",
+                          "route: {routes: [1]}")),
+        b"modules: [probe_success, 1]",
+        b"modules: {probe_success: 1}",
         b"probe_success 1",
     ],
     ids=lambda answer: repr(answer[:12]),
@@ -167,4 +184,4 @@ async def test_nonsense_of_the_programs_is_a_fault_of_theirs(tmp_path: Path, ans
     finally:
         await runner.cleanup()
     assert not [finding for finding in found if "report it" in finding.fix]
-    assert {"prometheus", "alertmanager"} & found.failures
+    assert {"prometheus", "prometheus configuration", "websocket probe"} & found.failures

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NotRequired, TypedDict
 
 import msgspec
 import psutil
@@ -81,6 +81,52 @@ def render_expected(settings: Settings) -> dict[str, str]:
     return {file.path: file.text for file in render_stack([WatchedServer(settings)])}
 
 
+# --- what is read of configurations
+
+
+class _Place(TypedDict, total=False):
+    targets: list[str] | None
+
+
+class _Job(TypedDict):
+    job_name: str
+    static_configs: NotRequired[list[_Place] | None]
+
+
+class _PrometheusForm(TypedDict):
+    scrape_configs: NotRequired[list[_Job] | None]
+    rule_files: NotRequired[list[str] | None]
+
+
+class _Route(TypedDict, total=False):
+    receiver: str
+    routes: "list[_Route] | None"
+
+
+class _Receiver(TypedDict):
+    name: str
+
+
+class _AlertmanagerForm(TypedDict, total=False):
+    route: _Route
+    receivers: list[_Receiver] | None
+    inhibit_rules: list[dict[str, Any]] | None
+
+
+class _BlackboxForm(TypedDict):
+    modules: dict[str, dict[str, Any]]
+
+
+def _read(text: str, form: type[Mapping[str, Any]]) -> dict[str, Any]:
+    """A configuration that a program has returned; empty when it has another form."""
+    tree = read_mapping(text)
+    try:
+        msgspec.convert(tree, form)
+    except msgspec.ValidationError:
+        return {}
+    return tree
+
+
 # --- programs and their files
 
 
@@ -136,6 +182,11 @@ class _Program:
         what = f"{self.name} refused {where} at the last reload, and still runs with the configuration before it"
         fix = f"{self.check} {where} names the fault; correct it, or render again, and reload {self.name}."
         return failed(self.result, what, fix)
+
+    def unreadable(self) -> Result:
+        """The result for a configuration in force that the program cannot have."""
+        what = f"what answers at {self.url} returns a configuration that {self.name} cannot have"
+        return failed(self.result, what, f"Check which program listens there; {RENDER.format(self.name)}")
 
     def report(
         self, expected: Mapping[str, Any], found: Sequence[Difference], on_disk: Mapping[Path, str]
@@ -205,8 +256,8 @@ def _render_once(settings: Settings) -> dict[str, str]:
 async def with_suffix(context: Context) -> Context:
     """The context of a server, with its suffix in the configuration that Prometheus has loaded."""
     config = await Prometheus(context.prometheus).data("status/config", ConfigText)
-    for job in read_mapping(config.yaml).get("scrape_configs") or () if config is not None else ():
-        base, dash, number = str(job.get("job_name")).rpartition("-")
+    for job in _read(config.yaml, _PrometheusForm).get("scrape_configs") or () if config is not None else ():
+        base, dash, number = job["job_name"].rpartition("-")
         addresses = [one for place in job.get("static_configs") or () for one in place.get("targets") or ()]
         if base == SERVER_JOB and number.isdigit() and context.target.metrics in addresses:
             return replace(context, suffix=dash + number)
@@ -250,7 +301,9 @@ async def check_prometheus_configuration(context: Context, prometheus: Prometheu
     )
     if config is None:
         return [skipped(own.result, "Prometheus does not return its configuration")]
-    expected, actual = read_mapping(rendered[own.path]), read_mapping(config.yaml)
+    expected, actual = read_mapping(rendered[own.path]), _read(config.yaml, _PrometheusForm)
+    if not actual:
+        return [own.unreadable()]
     found, added = _compare_prometheus(expected, actual)
     results = [own.refused(on_disk)] if runtime is not None and not runtime.reloaded else []
     results += own.report(expected, found, on_disk)
@@ -548,7 +601,9 @@ async def check_alertmanager_configuration(context: Context) -> list[Result]:
     # Alertmanager hides addresses, but exports the hash of the text that it has loaded.
     texts = {_config_hash(text): text for text in (*on_disk.values(), rendered[own.path])}
     text = texts.get(samples.get("alertmanager_config_hash", -1.0), state.config.original)
-    expected, actual = read_mapping(rendered[own.path]), read_mapping(text)
+    expected, actual = read_mapping(rendered[own.path]), _read(text, _AlertmanagerForm)
+    if not actual:
+        return [own.unreadable()]
     results += own.report(expected, _compare_alertmanager(expected, actual), on_disk)
     hidden = [receiver.get("name", "?") for receiver in actual.get("receivers") or () if HIDDEN in str(receiver)]
     if hidden:
@@ -780,9 +835,11 @@ async def check_blackbox_configuration(context: Context) -> list[Result]:
         asyncio.to_thread(own.read_files),
         asyncio.to_thread(lambda: list(own.started_with(_OFFSET))),
     )
-    actual = read_mapping(config.text) if config.status == 200 else {}
-    if "modules" not in actual:
+    if config.status != 200:
         return [skipped(own.result, f"the blackbox exporter does not return its configuration: {config.said}")]
+    actual = _read(config.text, _BlackboxForm)
+    if not actual:
+        return [own.unreadable()]
     samples = {sample.name: sample.value for sample in read_samples(metrics.text)}
     results = [own.refused(on_disk)] if samples.get("blackbox_exporter_config_last_reload_successful") == 0 else []
     expected = read_mapping(rendered[own.path])

@@ -1,5 +1,6 @@
 """Asks programs over HTTP, within a time limit and without following redirects; the API of Prometheus."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -205,6 +206,14 @@ class QuerySample(msgspec.Struct):
 
     metric: dict[str, str]
     value: tuple[float, str]
+
+    @property
+    def number(self) -> float:
+        """The value; NaN when it is not a number."""
+        try:
+            return float(self.value[1])
+        except ValueError:
+            return math.nan
 
 
 class QueryResult(msgspec.Struct):

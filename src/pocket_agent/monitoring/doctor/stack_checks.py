@@ -199,7 +199,7 @@ async def _database(context: Context, prometheus: Prometheus, *, young: bool) ->
         fix = f"Free space on the disk of {place}, restart Prometheus, and see its log; a damaged block can be deleted."
         results.append(failed(name, f"writing {place} has failed since Prometheus's start: {counted}", fix))
     limit = 3 * context.settings.monitoring.scrape_interval + _STALE_SECONDS
-    seconds = float(age[0].value[1]) if age else limit + 1
+    seconds = age[0].number if age else limit + 1
     if seconds > limit and not young:
         what = f"Prometheus has stored no sample for {f'{seconds:.0f} s' if age else '5 minutes'}"
         results.append(failed(name, what, f"Check the disk of {place} and the clock; Prometheus's log has the reason."))
@@ -287,7 +287,7 @@ async def _identity(target: ScrapeTarget, prometheus: Prometheus) -> list[Result
         fix = "Check which program listens on metrics.port; Prometheus itself must be on another port."
         return [failed(name, f"what answers is not the server: it has no {BUILD_INFO.name}", fix)]
     counted = await prometheus.query(f'count({{__name__=~"{PREFIX}.+", {instance}}})')
-    series = float(counted[0].value[1]) if counted else 0.0
+    series = counted[0].number if counted else 0.0
     if series > _SERIES:
         families = await prometheus.query(f'topk(3, count by (__name__) ({{__name__=~"{PREFIX}.+", {instance}}}))')
         most = ", ".join(f"{family.metric.get('__name__')} ({family.value[1]})" for family in families)
@@ -382,7 +382,7 @@ async def check_armed(context: Context, prometheus: Prometheus, *, young: bool) 
     # What Prometheus recorded before it was stopped, or before it had scraped, is in the results for another 5 minutes.
     limit = 6 * context.settings.monitoring.scrape_interval + _ARMED_SECONDS
     found = await prometheus.query(f"{UNARMED} and time() - timestamp({UNARMED}) < {limit:g}")
-    reasons = {sample.metric["alert"]: sample.metric["reason"] for sample in found}
+    reasons = {sample.metric.get("alert", "?"): sample.metric.get("reason", "?") for sample in found}
     if not reasons:
         return [ok(name, "every alert can fire")]
     what = "cannot fire: " + "; ".join(f"{alert} ({reason})" for alert, reason in sorted(reasons.items()))
