@@ -422,7 +422,7 @@ class ExecutionFinished(Event):
 
 @logged("info", "usage added after the end")
 class UsageAdded(Event):
-    """A background task of the agent used more after the `ExecutionFinished` of its execution, by model."""
+    """Usage by model that no `ExecutionFinished` has: of a background task after it, of a paused prompt withdrawn."""
 
     project_id: str
     context: ExecutionContext | None

@@ -1,6 +1,7 @@
 """`pocket-agent monitoring` as it is called."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -163,12 +164,26 @@ def test_check_fails_with_what_the_program_said(
     program("amtool", 'echo "[red]no such receiver[/red]" >&2; exit 1')
     program("promtool", "exit 7")
     program("loki", "kill -9 $$")
+    program("tempo", r"printf '\033]0;title\007\033[2J\tbad\n'; exit 1")
     capsys.readouterr()
     assert call(monkeypatch, "check", "stack") == 1
     out = capsys.readouterr().out
     assert "[red]no such receiver[/red]" in out, "what programs say is no markup"
     assert "ended with status 7" in out
     assert "ended with status -9" in out
+    assert "?]0;title??[2J  " in out, "control sequences are not for the terminal"
+
+
+def test_check_does_not_wait_for_a_child_that_a_program_leaves(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(monkeypatch, "render", "stack")
+    os.mkfifo("held")
+    program("amtool", "read line < ../held & echo wrong; exit 1")
+    monkeypatch.setattr(sys.modules["pocket_agent.monitoring.validate"], "_SECONDS", 5.0)
+    assert call(monkeypatch, "check", "stack") == 1
+    Path("held").write_text("\n")  # the child ends
+    assert "wrong" in capsys.readouterr().out
 
 
 def test_check_tells_programs_in_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -343,10 +343,15 @@ def test_the_ports_are_those_of_the_rendered_files(tmp_path: Path) -> None:
         '{"prometheus": {"port": 1}}',
         '{"prometheus": {"port": 65536, "flags": []}}',
         '{"rm": {"port": 1, "flags": []}}',
+        '{"prometheus": {"port": 1, "flags": ["a\\u0000b"]}}',
+        '{"prometheus": {"port": 1, "flags": [], "features": ["a\\n\\u0000"]}}',
+        '{"prometheus": {"port": 1, "flags": ["\udcff"]}}',
+        '{"prometheus": {"x": ' + "[" * 100_000,
     ],
+    ids=lambda content: content[:60],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / FILE).write_text(content)
+    (tmp_path / FILE).write_text(content, "utf-8", "surrogateescape")
     with pytest.raises(FileOperationError, match=f"{FILE} cannot be used"):
         read_launches(tmp_path)
 

@@ -13,10 +13,18 @@ import pytest
 from pocket_agent.client import Client
 from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.errors import ResourceLimitError
-from pocket_agent.events import BudgetExceeded, ExecutionFinished, ExecutionStarted, ToolCompleted, UsageAdded
+from pocket_agent.events import (
+    BudgetExceeded,
+    ExecutionFinished,
+    ExecutionPaused,
+    ExecutionStarted,
+    ToolCompleted,
+    UsageAdded,
+)
 from pocket_agent.model import Execution, ModelUsage, Spending
 from pocket_agent.storage import connection_beside, spending_since
 from pocket_agent.storage.database import database_path
+from tests.conversation.test_conversation_pause import limit
 from tests.server.room import Room, open_room, until
 
 OPUS, HAIKU = "claude-opus-5-5", "claude-haiku-5-5"
@@ -249,6 +257,17 @@ async def test_what_is_used_after_the_end_belongs_to_the_execution_before(tmp_pa
         assert (stored.usage, stored.status, stored.incomplete) == ((told(), told(0.25, HAIKU)), "success", False)
         assert sum(row.cost_usd for row in here.spending()) == here.room.projects.budget.spent_usd == 0.75
         assert sum(row.executions for row in here.spending()) == 1
+
+
+async def test_what_a_paused_prompt_used_is_counted_when_it_is_withdrawn(tmp_path: Path) -> None:
+    async with story(tmp_path) as here:
+        receipt = await here.client.execute(here.project_id, limit(600, message()))
+        paused = await here.room.eventually(ExecutionPaused)
+        assert here.room.seen.of(UsageAdded) == []
+        await here.client.cancel_prompt(here.project_id, receipt.execution_id)
+        added = await here.room.eventually(UsageAdded)
+        assert (added.context, added.usage) == (paused.context, (SEEN,))
+        assert sum(row.input_tokens for row in here.spending()) == SEEN.input_tokens
 
 
 async def test_what_an_idle_process_used_and_never_told_is_counted_at_its_end(tmp_path: Path) -> None:

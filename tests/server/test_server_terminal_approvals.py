@@ -16,6 +16,7 @@ import pytest
 from pocket_agent.claude import hook_relay
 from pocket_agent.claude.process_tree import read_row
 from pocket_agent.events import ApprovalRequested, ApprovalResolved
+from pocket_agent.observability.catalogue import APPROVALS_PENDING
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import eventually
 from tests.harness.sessions import name_of
@@ -89,6 +90,7 @@ async def test_a_hook_gets_the_first_answer(room: Room) -> None:
         assert (data["input"], data["execution_id"]) == ({"command": "ls"}, None)
         assert data["terminal"] == {"session_id": name_of(1), "directory": given["cwd"]}
         assert (await until_type(wire, "project_state"))["data"]["pending_approvals"] == 1
+        assert (await room.observed.core.collect())[APPROVALS_PENDING] == {(): 1}
         joined = await wire.ask("project_join", project_id=project_id)
         assert [one["approval_id"] for one in joined["data"]["approvals"]] == [data["approval_id"]]
         answer = {"approval_id": data["approval_id"], "behavior": "allow", "remember": True}
@@ -104,6 +106,7 @@ async def test_a_hook_gets_the_first_answer(room: Room) -> None:
         late = await other.ask("approval_respond", {**answer, "behavior": "deny"}, project_id=project_id)
         assert (code(late), late["data"]["details"]) == ("APPROVAL_NOT_FOUND", {"behavior": "allow", "by": "test"})
         assert (await wire.ask("watch"))["data"]["approvals"] == []
+        assert (await room.observed.core.collect())[APPROVALS_PENDING] == {(): 0}
     assert [event.tool for event in room.seen.of(ApprovalRequested)] == ["Bash"]
     assert [(event.behavior, event.by) for event in room.seen.of(ApprovalResolved)] == [("allow", "test")]
 

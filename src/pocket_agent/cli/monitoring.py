@@ -70,6 +70,7 @@ def check_command(directory: Directory, as_json: AsJson = False) -> None:
     from rich.text import Text
 
     from pocket_agent.monitoring import validate
+    from pocket_agent.monitoring.doctor import printable
     from pocket_agent.monitoring.launcher import FILE
 
     if not (directory / FILE).exists():
@@ -81,7 +82,9 @@ def check_command(directory: Directory, as_json: AsJson = False) -> None:
     if as_json:
         print_json([result._asdict() for result in results])
     else:
-        rows = [(Text(one.status, style=_STYLES[one.status]), one.name, Text(one.message)) for one in results]
+        rows = [
+            (Text(one.status, style=_STYLES[one.status]), one.name, Text(printable(one.message))) for one in results
+        ]
         print_rows(rows, Console())
     if any(result.status == "failed" for result in results):
         raise typer.Exit(1)

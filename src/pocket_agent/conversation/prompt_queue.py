@@ -12,7 +12,7 @@ from pocket_agent import errors, model
 from pocket_agent.conversation.conversation_log import Draft, now
 from pocket_agent.conversation.loops import ConversationLoops
 from pocket_agent.conversation.state import State
-from pocket_agent.events import ExecutionQueued, ExecutionWithdrawn, Observer
+from pocket_agent.events import ExecutionQueued, ExecutionWithdrawn, Observer, UsageAdded
 from pocket_agent.model import ExecuteOptions, Execution, ExecutionId, ExecutionStatus, HoldReason
 from pocket_agent.protocol.requests import ExecuteData, QueueResumeData
 from pocket_agent.settings import CurrentSettings
@@ -195,6 +195,8 @@ class PromptQueue:
         await self._requeue(replace(waiting, status=ExecutionStatus.CANCELLED, finished_at=now()))
         self.loops.wake.set()
         self._observer.emit(ExecutionWithdrawn(waiting.context, waiting.created_at))
+        if waiting.usage:  # it was paused
+            self._observer.emit(UsageAdded(waiting.context.project_id, waiting.context, waiting.usage))
 
     async def withdraw(self, void: Callable[[Execution], bool], *, kill: bool = False) -> Withdrawn:
         """Withdraw the queued prompts of devices that lost their access.

@@ -489,6 +489,11 @@ class State:
         """How often in a row the working agent, or one of its subagents, has made the same tool call."""
         return max((count for _, count in self.account.repeats.values()), default=0) if self.works else 0
 
+    @property
+    def pending_approvals(self) -> int:
+        """The number of tool requests that wait for an answer, those of sessions in a terminal included."""
+        return len(self.approvals) + len(self.terminal_approvals)
+
     def restart_waits(self, approval: Approval) -> None:
         """An approval was answered: its tool call starts now, and the agent's silence too.
 
@@ -525,7 +530,7 @@ class State:
             tasks=self.work.tasks,
             session_title=self.session.title if self.session is not None else None,
             queue_depth=len(self.queue),
-            pending_approvals=len(self.approvals) + len(self.terminal_approvals),
+            pending_approvals=self.pending_approvals,
             usage_windows=self.limits.windows,
         )
 

@@ -47,6 +47,39 @@ def load(path: str) -> Any:
     return load_all(path)[0]
 
 
+_MAX_DEPTH: Final = 100
+_MAX_NODES: Final = 1_000_000
+
+
+def read_mapping(text: str) -> dict[str, Any]:
+    """The YAML mapping that a program has returned; empty when it is another value, cannot be read, or is too large.
+
+    libyaml's composer recurses without a limit, and aliases multiply what they refer to, so both are counted before.
+    """
+    sizes: dict[str | None, int] = {}  # of each anchor's node, in nodes
+    parents: list[tuple[str | None, int]] = []
+    nodes = 0
+    try:
+        for event in yaml.parse(text, YAML_LOADER):
+            if isinstance(event, yaml.CollectionEndEvent):
+                anchor, before = parents.pop()
+                sizes[anchor] = nodes - before
+            elif isinstance(event, yaml.AliasEvent):
+                nodes += sizes.get(event.anchor, _MAX_NODES)  # without a size, it is within its own anchor
+            elif isinstance(event, yaml.NodeEvent):
+                nodes += 1
+                if isinstance(event, yaml.CollectionStartEvent):
+                    parents.append((event.anchor, nodes - 1))
+                else:
+                    sizes[event.anchor] = 1
+            if nodes > _MAX_NODES or len(parents) > _MAX_DEPTH:
+                return {}
+        tree = yaml.load(text, YAML_LOADER)  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, ValueError):
+        return {}  # PyYAML lets the others out for values that do not fit their tag, as `!!bool x`
+    return tree if isinstance(tree, dict) else {}
+
+
 def fill(node: Any, values: Values) -> Any:
     """Replace the placeholders in a tree of mappings, lists and strings.
 

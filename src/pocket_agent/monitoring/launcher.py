@@ -57,10 +57,13 @@ PROGRAMS: Final = {
 """What `pocket-agent monitoring up` runs, in this order."""
 
 
+_Argument = Annotated[str, msgspec.Meta(pattern=r"^[^\0]*\Z")]  # what execve(2) can take
+
+
 class _Entry(msgspec.Struct, frozen=True):
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
-    flags: list[str]
-    features: list[str] = []
+    flags: list[_Argument]
+    features: list[_Argument] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ def read_launches(directory: Path) -> list[Launch]:
     except FileNotFoundError as error:
         advice = f"pocket-agent monitoring render {directory}"
         raise FileOperationError(f"{directory} holds no monitoring stack; write one: {advice}") from error
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise FileOperationError(f"{path} cannot be used: {error}") from error
     unknown = sorted(found.keys() - PROGRAMS.keys())
     if unknown:

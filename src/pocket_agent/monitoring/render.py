@@ -205,7 +205,7 @@ def _values(stack: MonitoringSettings, targets: Sequence[Target]) -> dict[str, A
     secrets = ("slack_url", "pagerduty_key", "email_password", "webhook_url", "watchdog_url")
     return values | {
         "scrape_interval": format_duration(interval),
-        "scrape_timeout": format_duration(min(10.0, interval)),
+        "scrape_timeout": format_duration(scrape_timeout(stack)),
         "scrape_seconds": f"{interval:g}",
         "probe_interval": format_duration(_PROBE_SECONDS) if interval < _PROBE_SECONDS else None,
         "retention": format_duration(stack.retention),
@@ -235,6 +235,11 @@ def _values(stack: MonitoringSettings, targets: Sequence[Target]) -> dict[str, A
         if logs
         else [],
     }
+
+
+def scrape_timeout(stack: MonitoringSettings) -> float:
+    """How long a target may take to answer a scrape, in seconds; Prometheus's default, or the interval if shorter."""
+    return min(10.0, stack.scrape_interval)
 
 
 def _mounts(paths: Iterable[Path | None]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -96,21 +97,25 @@ def _validate(validator: _Validator, directory: Path, find: Callable[[str], str 
 
 def _ask(validator: _Validator, program: str, directory: Path, files: Sequence[Path]) -> Validation:
     try:
-        done = subprocess.run(  # noqa: S603 - a list of constants and own files
-            [program, *validator.arguments, *(f"{validator.prefix}{file}" for file in files)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_SECONDS,
-            cwd=directory,
-            env={**os.environ, "K6_NO_USAGE_REPORT": "true"},
-            check=False,
-        )
+        # Not a pipe, which a child of the program may hold open for ever.
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run(  # noqa: S603 - a list of constants and own files
+                [program, *validator.arguments, *(f"{validator.prefix}{file}" for file in files)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=_SECONDS,
+                cwd=directory,
+                env={**os.environ, "K6_NO_USAGE_REPORT": "true"},
+                check=False,
+            )
+            output.seek(max(0, output.seek(0, os.SEEK_END) - _OUTPUT))
+            said = output.read(_OUTPUT).decode("utf-8", "replace").strip()
     except subprocess.TimeoutExpired:
         return Validation(validator.name, "failed", f"{program} did not end within {_SECONDS:g} s")
     except OSError as error:
         return Validation(validator.name, "failed", f"{program} cannot be run: {error.strerror}")
     if done.returncode == 0:
         return Validation(validator.name, "ok", ", ".join(str(file.relative_to(directory)) for file in files))
-    output = (done.stdout + done.stderr).decode("utf-8", "replace").strip()[-_OUTPUT:]
-    output += "".join(f"\n{advice}" for words, advice in _ADVICE.items() if words in output)
-    return Validation(validator.name, "failed", output or f"{program} ended with status {done.returncode}")
+    said += "".join(f"\n{advice}" for words, advice in _ADVICE.items() if words in said)
+    return Validation(validator.name, "failed", said or f"{program} ended with status {done.returncode}")

@@ -378,7 +378,9 @@ class CoreCollector:
             catalogue.MESSAGE_BYTES: {("received",): hub.received_bytes, ("sent",): hub.sent_bytes},
             catalogue.EXECUTIONS_ACTIVE: {(): projects.capacity.executing},
             catalogue.EXECUTION_QUEUE_DEPTH: {(): sum(len(conversation.state.queue) for conversation in conversations)},
-            catalogue.APPROVALS_PENDING: {(): sum(len(conversation.state.approvals) for conversation in conversations)},
+            catalogue.APPROVALS_PENDING: {
+                (): sum(conversation.state.pending_approvals for conversation in conversations)
+            },
             catalogue.SEND_QUEUE_BYTES: {(): sum(sink.buffered for sink in hub.sinks)},
             catalogue.SUBSCRIPTIONS_ACTIVE: {(): sum(channel.subscribers for channel in hub.channels.values())},
             **self._agents(conversations),

@@ -2,13 +2,20 @@
 
 import asyncio
 import dataclasses
+import itertools
+import json
+import string
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+from aiohttp import web
+
 from pocket_agent.monitoring.doctor.checks import DoctorCheck, examine, run_check
 from pocket_agent.monitoring.doctor.result import Context, Result, ok
 from pocket_agent.monitoring.doctor.stack_checks import is_set_up
+from pocket_agent.monitoring.files import read_mapping
 from pocket_agent.observability.health import in_thread
 from pocket_agent.settings import DEFAULT, load_settings
 from tests.harness.clinic import NOWHERE, Findings, in_time, one
@@ -107,3 +114,74 @@ async def test_what_counts_as_a_stack(tmp_path: Path) -> None:
     async with server:
         port = server.sockets[0].getsockname()[1]
         assert await is_set_up(unmonitored(tmp_path, {"monitoring.blackbox_port": port}))
+
+
+DEEP = "[" * 100_000
+DOUBLED = "".join(
+    f"{name}: &{name} [*{before}, *{before}]\n" for before, name in itertools.pairwise(string.ascii_lowercase)
+)
+BOMB = f"a: &a [x, x]\n{DOUBLED}"
+MERGES = f"a: &a {{x: 1}}\n{DOUBLED}".replace("[", "{<<: [").replace("]", "]}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [DEEP, "x: " + "{a: " * 100_000, "? " * 100_000, BOMB, MERGES, "x: &x [*x]", "x: !!bool y", "x: !!int ''",
+     "x: 2001-99-99", f"x: {'1' * 5000}", "x: !!timestamp y", 'x: "\\UFFFFFFFF"', "[]", ""],
+    ids=lambda text: text[:12],
+)  # fmt: skip
+def test_a_document_that_is_too_large_or_not_a_mapping_is_empty(text: str) -> None:
+    assert read_mapping(text) == {}
+
+
+def test_anchors_of_a_file_that_a_user_wrote_are_resolved() -> None:
+    text = "a: &a {x: 1}\nb: {<<: *a, y: &two 2}\nc: [*two, *a]\n"
+    assert read_mapping(text) == {"a": {"x": 1}, "b": {"x": 1, "y": 2}, "c": [2, {"x": 1}]}
+
+
+def configured(text: str) -> bytes:
+    """A reply of each program, with this configuration."""
+    times = {
+        "startTime": "2026-01-01T00:00:00Z",
+        "result": [{"metric": {}, "value": [1, "x"]}],
+        "version": "3",
+        "groups": [],
+    }
+    data = {"yaml": text, "activeTargets": [], "activeAlertmanagers": [], **times}
+    return json.dumps({"status": "success", "data": data, "config": {"original": text}}).encode()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        DEEP.encode(),
+        b'{"status": "success", "data": ' + DEEP.encode(),
+        b'{"status": "\xff"}',
+        json.dumps({"status": "success", "data": {"yaml": DEEP}, "config": {"original": DEEP}}).encode(),
+        b"modules: " + DEEP.encode(),
+        *map(configured, ("scrape_configs: [1]", "scrape_configs: [{job_name: x, static_configs: 1}]", "rule_files: 1",
+                          "scrape_configs: [{job_name: [x]}]", "receivers: [x]", "route: []", "inhibit_rules: [x]",
+                          "route: {routes: [1]}")),
+        b"modules: [probe_success, 1]",
+        b"modules: {probe_success: 1}",
+        b"probe_success 1",
+    ],
+    ids=lambda answer: repr(answer[:12]),
+)  # fmt: skip
+async def test_nonsense_of_the_programs_is_a_fault_of_theirs(tmp_path: Path, answer: bytes) -> None:
+    async def reply(_: web.Request) -> web.Response:
+        return web.Response(body=answer)
+
+    made = context(tmp_path)
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", reply)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        for url in (made.prometheus, made.alertmanager, made.blackbox):
+            await web.TCPSite(runner, "127.0.0.1", int(url.rpartition(":")[2])).start()
+        found = Findings(await examine(made, time_state=in_time))
+    finally:
+        await runner.cleanup()
+    assert not [finding for finding in found if "report it" in finding.fix]
+    assert {"prometheus", "prometheus configuration", "websocket probe"} & found.failures

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from pocket_agent.monitoring.doctor.probes import get
 from tests.harness.clinic import Clinic, open_clinic
 from tests.harness.follow import eventually
 from tests.harness.tool import GENERATIONS, require_tool
@@ -128,6 +129,17 @@ async def test_every_planted_fault_is_named(clinic: Clinic) -> None:
             except AssertionError as error:
                 missed.append(str(error))
     assert not missed, "\n".join(missed)
+
+
+async def test_another_notation_of_a_condition_is_no_change(clinic: Clinic) -> None:
+    path = "prometheus/rules/pocket-agent-availability.yml"
+    one = 'changes(process_start_time_seconds{job="pocket-agent"}[30m]) >= 3'
+    other = "((changes(process_start_time_seconds{job='pocket-agent'}[1800s]) >= (3)))"
+    two = "pocket_agent_tls_not_after_timestamp_seconds > 0"
+    parsed = (await get(f"{clinic.stack.url('prometheus')}/api/v1/parse_query", {"query": "up"})).status == 200
+    async with clinic.changed("prometheus", path, (one, other), (two, f"({two})")):
+        found = [(item.status, item.message) for item in await clinic.look() if item.name == "rules"]
+    assert [status for status, _ in found] == (["ok"] if parsed else ["warning", "warning"]), found
 
 
 async def test_nothing_is_found_when_all_is_put_back(clinic: Clinic) -> None:

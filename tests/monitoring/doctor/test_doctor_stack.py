@@ -480,6 +480,12 @@ async def test_a_target_is_down(clinic: Clinic) -> None:
     await clinic.shows("targets", "ok")
 
 
+async def test_a_scrape_that_has_too_little_time_is_not_the_targets_fault(clinic: Clinic) -> None:
+    async with clinic.changed("prometheus", CONFIG, ("job_name: node\n", "job_name: node\n  scrape_timeout: 1ms\n")):
+        finding = await clinic.shows("targets", "failed", "node at ", "deadline exceeded")
+    assert finding.fix.startswith("scrape_timeout is 1ms, the settings give 1s: Render the configuration again")
+
+
 async def test_more_series_than_a_scrape_may_have(clinic: Clinic) -> None:
     async with clinic.changed("prometheus", CONFIG, ("sample_limit: 2000", "sample_limit: 100")):
         finding = await clinic.shows("targets", "failed", "pocket-agent at ")
@@ -555,6 +561,18 @@ async def test_a_probe_that_trusts_another_certificate(clinic: Clinic) -> None:
         finding = (await clinic.look()).of("websocket probe")
     assert finding.status == "failed"
     assert "does not upgrade to a WebSocket: " in finding.message
+
+
+async def test_a_blackbox_exporter_that_gives_probes_no_time(clinic: Clinic) -> None:
+    flag = '"--config.file=blackbox/blackbox.yml"'
+    async with clinic.without("blackbox_exporter"):
+        clinic.stack.edit("local.json", flag, f'{flag}, "--timeout-offset=4.9"')
+    try:
+        finding = (await clinic.look()).of("blackbox exporter configuration")
+    finally:
+        async with clinic.without("blackbox_exporter"):
+            clinic.render()
+    assert (finding.status, "--timeout-offset=4.9" in finding.message) == ("warning", True)
 
 
 async def test_the_blackbox_exporter_is_down(clinic: Clinic) -> None:

@@ -209,7 +209,7 @@ def _replaced(
 
 
 def _identified(name: str, items: Sequence[Any]) -> bool:
-    return bool(items) and all(isinstance(item, dict) and name in item for item in items)
+    return bool(items) and all(isinstance(item, dict) and isinstance(item.get(name), str) for item in items)
 
 
 def _unmatched(items: Sequence[str], others: Iterable[str]) -> list[int]:

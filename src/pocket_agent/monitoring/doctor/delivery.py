@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import yaml
 
 from pocket_agent.monitoring.doctor.probes import (
     ConfigText,
@@ -31,6 +30,7 @@ from pocket_agent.monitoring.doctor.probes import (
 )
 from pocket_agent.monitoring.doctor.result import Context, Result, failed, ok, skipped
 from pocket_agent.monitoring.doctor.stack_checks import SET_UP, SETTLE_SECONDS, Receivers, receivers_of, unanswered
+from pocket_agent.monitoring.files import read_mapping
 from pocket_agent.monitoring.rules import ALERT_SERVICE
 
 _ARRIVAL_SECONDS: Final = 20.0
@@ -129,7 +129,7 @@ async def _rule_place(context: Context) -> Path | str:
 def _usable(runtime: RuntimeInfo, config: str, config_file: str, rules: RuleGroups) -> Path | str:
     """Blocking."""
     base = Path(runtime.directory)
-    patterns = [base / pattern for pattern in yaml.safe_load(config).get("rule_files") or ()]
+    patterns = [base / pattern for pattern in read_mapping(config).get("rule_files") or ()]
     loaded = [base / group.file for group in rules.groups if group.file and not group.file.endswith(_FILE)]
     directory: Path | None = next((pattern.parent for pattern in patterns if pattern.name in {"*.yml", "*"}), None)
     if directory is None or not loaded:

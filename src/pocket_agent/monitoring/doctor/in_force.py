@@ -4,8 +4,10 @@ A file on disk may be right and not loaded, so the programs are asked; `comparis
 """
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
+import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NotRequired, TypedDict
 
 import msgspec
 import psutil
@@ -41,7 +43,7 @@ from pocket_agent.monitoring.doctor.probes import (
     read_samples,
 )
 from pocket_agent.monitoring.doctor.result import Context, Result, failed, ok, printable, skipped, warning
-from pocket_agent.monitoring.files import YAML_LOADER
+from pocket_agent.monitoring.files import YAML_LOADER, read_mapping
 from pocket_agent.monitoring.render import WatchedServer, render_stack
 from pocket_agent.monitoring.targets import SERVER_JOB, port_holder
 from pocket_agent.settings import Settings, format_duration, parse_duration
@@ -79,13 +81,50 @@ def render_expected(settings: Settings) -> dict[str, str]:
     return {file.path: file.text for file in render_stack([WatchedServer(settings)])}
 
 
-def _parse(text: str) -> dict[str, Any]:
-    """A YAML file; empty when it is not a mapping."""
+# --- what is read of configurations
+
+
+class _Place(TypedDict, total=False):
+    targets: list[str] | None
+
+
+class _Job(TypedDict):
+    job_name: str
+    static_configs: NotRequired[list[_Place] | None]
+
+
+class _PrometheusForm(TypedDict):
+    scrape_configs: NotRequired[list[_Job] | None]
+    rule_files: NotRequired[list[str] | None]
+
+
+class _Route(TypedDict, total=False):
+    receiver: str
+    routes: "list[_Route] | None"
+
+
+class _Receiver(TypedDict):
+    name: str
+
+
+class _AlertmanagerForm(TypedDict, total=False):
+    route: _Route
+    receivers: list[_Receiver] | None
+    inhibit_rules: list[dict[str, Any]] | None
+
+
+class _BlackboxForm(TypedDict):
+    modules: dict[str, dict[str, Any]]
+
+
+def _read(text: str, form: type[Mapping[str, Any]]) -> dict[str, Any]:
+    """A configuration that a program has returned; empty when it has another form."""
+    tree = read_mapping(text)
     try:
-        tree = yaml.load(text, YAML_LOADER)  # noqa: S506 - a safe loader
-    except yaml.YAMLError:
+        msgspec.convert(tree, form)
+    except msgspec.ValidationError:
         return {}
-    return tree if isinstance(tree, dict) else {}
+    return tree
 
 
 # --- programs and their files
@@ -115,15 +154,15 @@ class _Program:
     def read_files(self) -> dict[Path, str]:
         """The text of the files that it may have loaded, as far as they can be read; blocking."""
         found: dict[Path, str] = {}
-        for path in dict.fromkeys((*self._started_with(), *map(Path, self.places))):
+        for path in dict.fromkeys((*map(Path, self.started_with("config.file")), *map(Path, self.places))):
             try:
                 found[path] = path.read_text("utf-8")
             except (OSError, UnicodeDecodeError):
                 continue
         return found
 
-    def _started_with(self) -> Iterator[Path]:
-        """The file in the command line of its process, if that is known."""
+    def started_with(self, name: str) -> Iterator[str]:
+        """The values of a flag in the command line of its process, if that is known; a path is absolute; blocking."""
         holder = port_holder(self.port)
         if holder is None or holder.pid is None:
             return
@@ -134,8 +173,8 @@ class _Program:
             return
         for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
             flag, _, value = word.lstrip("-").partition("=")
-            if flag == "config.file":
-                yield Path(directory, value or following)
+            if flag == name:
+                yield str(Path(directory, value or following)) if flag.endswith("file") else value or following
 
     def refused(self, on_disk: Mapping[Path, str]) -> Result:
         """The result for a reload that failed."""
@@ -144,13 +183,18 @@ class _Program:
         fix = f"{self.check} {where} names the fault; correct it, or render again, and reload {self.name}."
         return failed(self.result, what, fix)
 
+    def unreadable(self) -> Result:
+        """The result for a configuration in force that the program cannot have."""
+        what = f"what answers at {self.url} returns a configuration that {self.name} cannot have"
+        return failed(self.result, what, f"Check which program listens there; {RENDER.format(self.name)}")
+
     def report(
         self, expected: Mapping[str, Any], found: Sequence[Difference], on_disk: Mapping[Path, str]
     ) -> Iterator[Result]:
         """A result for each difference."""
         fix = RENDER.format(self.name)
         for path, text in on_disk.items():
-            if found and _parse(text) and not self.compare(expected, _parse(text)):
+            if found and read_mapping(text) and not self.compare(expected, read_mapping(text)):
                 fix = f"{path} is as the settings render it, but not loaded. Reload: curl -X POST {self.url}/-/reload"
         for difference in found[:_MOST]:
             result = failed if difference.keys[0] in self.urgent else warning
@@ -212,8 +256,8 @@ def _render_once(settings: Settings) -> dict[str, str]:
 async def with_suffix(context: Context) -> Context:
     """The context of a server, with its suffix in the configuration that Prometheus has loaded."""
     config = await Prometheus(context.prometheus).data("status/config", ConfigText)
-    for job in _parse(config.yaml).get("scrape_configs") or () if config is not None else ():
-        base, dash, number = str(job.get("job_name")).rpartition("-")
+    for job in _read(config.yaml, _PrometheusForm).get("scrape_configs") or () if config is not None else ():
+        base, dash, number = job["job_name"].rpartition("-")
         addresses = [one for place in job.get("static_configs") or () for one in place.get("targets") or ()]
         if base == SERVER_JOB and number.isdigit() and context.target.metrics in addresses:
             return replace(context, suffix=dash + number)
@@ -257,7 +301,9 @@ async def check_prometheus_configuration(context: Context, prometheus: Prometheu
     )
     if config is None:
         return [skipped(own.result, "Prometheus does not return its configuration")]
-    expected, actual = _parse(rendered[own.path]), _parse(config.yaml)
+    expected, actual = read_mapping(rendered[own.path]), _read(config.yaml, _PrometheusForm)
+    if not actual:
+        return [own.unreadable()]
     found, added = _compare_prometheus(expected, actual)
     results = [own.refused(on_disk)] if runtime is not None and not runtime.reloaded else []
     results += own.report(expected, found, on_disk)
@@ -401,7 +447,7 @@ def _rendered_rules(rendered: Mapping[str, str]) -> tuple[list[Rule], dict[str, 
     rules: list[Rule] = []
     groups: dict[str, dict[str, Any]] = {}
     for path, text in rendered.items():
-        for group in _parse(text)["groups"] if path.startswith("prometheus/rules/") else ():
+        for group in read_mapping(text)["groups"] if path.startswith("prometheus/rules/") else ():
             values = {key: value for key, value in group.items() if key not in {"name", "rules"}}
             named = [{"name": rule.get("alert") or rule["record"], **rule} for rule in group["rules"]]
             groups |= {rule["name"]: values for rule in named}
@@ -434,14 +480,37 @@ async def _with_rendered_queries(prometheus: Prometheus, wanted: Sequence[Rule],
     if not unknown or not unused:
         return found
 
-    async def formatted(queries: Iterable[str]) -> dict[str, str]:
+    async def meanings(queries: Iterable[str]) -> dict[str, str]:
         texts = list(queries)
-        answers = await asyncio.gather(*(prometheus.data("format_query", str, query=text) for text in texts))
-        return {text: answer or text for text, answer in zip(texts, answers, strict=True)}
+        return dict(zip(texts, await asyncio.gather(*(_meaning(prometheus, text) for text in texts)), strict=True))
 
-    rendered = {text: query for query, text in (await formatted(unused)).items()}
-    same = {query: rendered[text] for query, text in (await formatted(unknown)).items() if text in rendered}
+    rendered = {text: query for query, text in (await meanings(unused)).items()}
+    same = {query: rendered[text] for query, text in (await meanings(unknown)).items() if text in rendered}
     return [{**rule, "expr": same.get(rule["expr"], rule["expr"])} for rule in found]
+
+
+async def _meaning(prometheus: Prometheus, query: str) -> str:
+    """A query without what has no effect: its tree, or before version 3, without parse_query, its formatted text."""
+    tree = await prometheus.data("parse_query", dict[str, Any], query=query)
+    if tree is not None:
+        return json.dumps(_bare(tree), sort_keys=True)
+    return await prometheus.data("format_query", str, query=query) or query
+
+
+_SETS: Final = {"matchers", "labels", "include", "grouping"}  # the order of their items has no effect
+
+
+def _bare(node: Any, key: str = "") -> Any:
+    """A tree of parse_query without parentheses."""
+    match node:
+        case {"type": "parenExpr", "expr": inner}:
+            return _bare(inner)
+        case dict():
+            return {name: _bare(value, name) for name, value in node.items()}
+        case list():
+            items = list(map(_bare, node))
+            return sorted(items, key=str) if key in _SETS else items
+    return node
 
 
 def _squeezed(query: str) -> str:
@@ -532,7 +601,9 @@ async def check_alertmanager_configuration(context: Context) -> list[Result]:
     # Alertmanager hides addresses, but exports the hash of the text that it has loaded.
     texts = {_config_hash(text): text for text in (*on_disk.values(), rendered[own.path])}
     text = texts.get(samples.get("alertmanager_config_hash", -1.0), state.config.original)
-    expected, actual = _parse(rendered[own.path]), _parse(text)
+    expected, actual = read_mapping(rendered[own.path]), _read(text, _AlertmanagerForm)
+    if not actual:
+        return [own.unreadable()]
     results += own.report(expected, _compare_alertmanager(expected, actual), on_disk)
     hidden = [receiver.get("name", "?") for receiver in actual.get("receivers") or () if HIDDEN in str(receiver)]
     if hidden:
@@ -577,7 +648,7 @@ class _AlertLabels(NamedTuple):
 
 def _alert_labels(rendered: Mapping[str, str]) -> list[_AlertLabels]:
     """Each alert, once for each target that it may be about."""
-    config, rules = _parse(rendered["prometheus/prometheus.yml"]), _rendered_rules(rendered)[0]
+    config, rules = read_mapping(rendered["prometheus/prometheus.yml"]), _rendered_rules(rendered)[0]
     targets: dict[str, list[dict[str, str]]] = {}
     for job in config["scrape_configs"]:
         replaced = {
@@ -748,22 +819,36 @@ def _covered(silence: _Silence, alerts: Sequence[_AlertLabels], url: str) -> Ite
 # --- the blackbox exporter
 
 
+_OFFSET: Final = "timeout-offset"
+_MOST_OFFSET: Final = 0.5  # the exporter's default
+
+
 async def check_blackbox_configuration(context: Context) -> list[Result]:
     """The modules that the blackbox exporter has loaded."""
     own = _blackbox(context)
     rendered = await _expected(context, own.result)
     if isinstance(rendered, Result):
         return [rendered]
-    config, metrics, on_disk = await asyncio.gather(
-        get(f"{own.url}/config"), get(f"{own.url}/metrics"), asyncio.to_thread(own.read_files)
+    config, metrics, on_disk, offsets = await asyncio.gather(
+        get(f"{own.url}/config"),
+        get(f"{own.url}/metrics"),
+        asyncio.to_thread(own.read_files),
+        asyncio.to_thread(lambda: list(own.started_with(_OFFSET))),
     )
-    actual = _parse(config.text) if config.status == 200 else {}
-    if "modules" not in actual:
+    if config.status != 200:
         return [skipped(own.result, f"the blackbox exporter does not return its configuration: {config.said}")]
+    actual = _read(config.text, _BlackboxForm)
+    if not actual:
+        return [own.unreadable()]
     samples = {sample.name: sample.value for sample in read_samples(metrics.text)}
     results = [own.refused(on_disk)] if samples.get("blackbox_exporter_config_last_reload_successful") == 0 else []
-    expected = _parse(rendered[own.path])
+    expected = read_mapping(rendered[own.path])
     results += own.report(expected, _compare_blackbox(expected, actual), on_disk)
+    with contextlib.suppress(ValueError):  # another program has the port
+        if any(float(offset) > _MOST_OFFSET for offset in offsets):
+            what = f"--{_OFFSET}={offsets[-1]} shortens each probe by that many seconds; it should be {_MOST_OFFSET:g}"
+            fix = "Correct the flag in the exporter's unit or command line, and restart it."
+            results.append(warning(own.result, what, fix))
     return results or [ok(own.result, "is what the settings render")]
 
 

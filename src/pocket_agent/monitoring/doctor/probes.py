@@ -1,5 +1,6 @@
 """Asks programs over HTTP, within a time limit and without following redirects; the API of Prometheus."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class Reply:
         """The body as JSON of a type; None when it is another."""
         try:
             return msgspec.json.decode(self.body, type=kind)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             return None
 
 
@@ -141,6 +142,7 @@ class ScrapeTarget(msgspec.Struct, rename="camel"):
     last_error: str = ""
     last_scrape: datetime = NEVER
     scrape_interval: str = ""
+    scrape_timeout: str = ""
     pool: str = msgspec.field(name="scrapePool", default="")  # the job in the configuration; labels may have another
 
     @property
@@ -204,6 +206,14 @@ class QuerySample(msgspec.Struct):
 
     metric: dict[str, str]
     value: tuple[float, str]
+
+    @property
+    def number(self) -> float:
+        """The value; NaN when it is not a number."""
+        try:
+            return float(self.value[1])
+        except ValueError:
+            return math.nan
 
 
 class QueryResult(msgspec.Struct):

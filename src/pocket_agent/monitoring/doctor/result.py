@@ -59,8 +59,8 @@ def skipped(name: str, message: str, fix: str = "") -> Result:
 
 
 def printable(text: str) -> str:
-    """Text without terminal control sequences; newlines stay."""
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+    """Text without terminal control sequences; newlines and tabs stay."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "?" for char in text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 import psutil
-import yaml
 
 from pocket_agent.monitoring.doctor.in_force import (
     RENDER,
@@ -42,11 +41,13 @@ from pocket_agent.monitoring.doctor.probes import (
     total,
 )
 from pocket_agent.monitoring.doctor.result import VOLATILE, Context, Result, failed, ok, runbook, skipped, warning
+from pocket_agent.monitoring.files import read_mapping
 from pocket_agent.monitoring.launcher import PROGRAMS
+from pocket_agent.monitoring.render import scrape_timeout
 from pocket_agent.monitoring.rules import UNARMED, all_alerts
 from pocket_agent.monitoring.targets import SERVER_JOB, PortHolder, is_stopped, port_holder
 from pocket_agent.observability.catalogue import BUILD_INFO, PREFIX
-from pocket_agent.settings import MonitoringSettings, Settings, format_size, parse_duration
+from pocket_agent.settings import MonitoringSettings, Settings, format_duration, format_size, parse_duration
 
 # --- whether there is a stack
 
@@ -198,7 +199,7 @@ async def _database(context: Context, prometheus: Prometheus, *, young: bool) ->
         fix = f"Free space on the disk of {place}, restart Prometheus, and see its log; a damaged block can be deleted."
         results.append(failed(name, f"writing {place} has failed since Prometheus's start: {counted}", fix))
     limit = 3 * context.settings.monitoring.scrape_interval + _STALE_SECONDS
-    seconds = float(age[0].value[1]) if age else limit + 1
+    seconds = age[0].number if age else limit + 1
     if seconds > limit and not young:
         what = f"Prometheus has stored no sample for {f'{seconds:.0f} s' if age else '5 minutes'}"
         results.append(failed(name, what, f"Check the disk of {place} and the clock; Prometheus's log has the reason."))
@@ -286,7 +287,7 @@ async def _identity(target: ScrapeTarget, prometheus: Prometheus) -> list[Result
         fix = "Check which program listens on metrics.port; Prometheus itself must be on another port."
         return [failed(name, f"what answers is not the server: it has no {BUILD_INFO.name}", fix)]
     counted = await prometheus.query(f'count({{__name__=~"{PREFIX}.+", {instance}}})')
-    series = float(counted[0].value[1]) if counted else 0.0
+    series = counted[0].number if counted else 0.0
     if series > _SERIES:
         families = await prometheus.query(f'topk(3, count by (__name__) ({{__name__=~"{PREFIX}.+", {instance}}}))')
         most = ", ".join(f"{family.metric.get('__name__')} ({family.value[1]})" for family in families)
@@ -329,6 +330,10 @@ def _down_fix(context: Context, target: ScrapeTarget) -> str:
         holder = port_holder(port) if port is not None else None
         if holder is not None and holder.pid is not None and is_stopped(holder.pid):
             return f"{holder.name} is stopped (SIGSTOP). Resume it: kill -CONT {holder.pid}"
+        least = scrape_timeout(context.settings.monitoring)
+        if "deadline exceeded" in target.last_error and parse_duration(target.scrape_timeout) < least:
+            what = f"scrape_timeout is {target.scrape_timeout}, the settings give {format_duration(least)}"
+            return f"{what}: {RENDER.format('Prometheus')}"
         if holder is not None and "deadline exceeded" in target.last_error:
             return f"{holder.name} listens there and does not answer in time: see its log, and restart it."
     if "limit exceeded" in target.last_error:
@@ -338,9 +343,9 @@ def _down_fix(context: Context, target: ScrapeTarget) -> str:
             "It answers, but not to this request: see its log, and its --web.* flags; or correct the target (path, "
             "parameters, authorization) and reload Prometheus."
         )
-    if target.scrape_url.startswith(f"{context.blackbox}/probe"):
-        return START.format(PROGRAMS["blackbox_exporter"].binaries[-1])
-    return "Start what should answer there, or correct the target and reload Prometheus."
+    started = START.format(PROGRAMS["blackbox_exporter"].binaries[-1])
+    other = "Start what should answer there, or correct the target and reload Prometheus."
+    return started if target.scrape_url.startswith(f"{context.blackbox}/probe") else other
 
 
 # --- its alerts
@@ -377,7 +382,7 @@ async def check_armed(context: Context, prometheus: Prometheus, *, young: bool) 
     # What Prometheus recorded before it was stopped, or before it had scraped, is in the results for another 5 minutes.
     limit = 6 * context.settings.monitoring.scrape_interval + _ARMED_SECONDS
     found = await prometheus.query(f"{UNARMED} and time() - timestamp({UNARMED}) < {limit:g}")
-    reasons = {sample.metric["alert"]: sample.metric["reason"] for sample in found}
+    reasons = {sample.metric.get("alert", "?"): sample.metric.get("reason", "?") for sample in found}
     if not reasons:
         return [ok(name, "every alert can fire")]
     what = "cannot fire: " + "; ".join(f"{alert} ({reason})" for alert, reason in sorted(reasons.items()))
@@ -444,14 +449,13 @@ Receivers = Mapping[str, Counter[str]]
 def read_receivers(text: str) -> Receivers:
     """The receivers of a configuration; none when it cannot be parsed."""
     try:
-        config: Any = yaml.safe_load(text)
         return {
             receiver["name"]: Counter(
                 {key.removesuffix("_configs"): len(ways) for key, ways in receiver.items() if key.endswith("_configs")}
             )
-            for receiver in config["receivers"]
+            for receiver in read_mapping(text)["receivers"]
         }
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError):
+    except (TypeError, KeyError, AttributeError):
         return {}
 
 
