@@ -62,3 +62,20 @@ async def test_a_task_in_the_background_is_shown_and_stopped(stage: Stage, brows
         for one in (seen, watcher):
             await expect(one.page.get_by_label("Background tasks")).to_have_count(0, timeout=WAIT_MS)
         await client.delete_project(project.id)
+
+
+async def test_a_prompt_replaces_the_running_one(stage: Stage, browser: Browser, folder: Path) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server, size=SMALL_PHONE) as seen:
+        project = await client.create_project(str(folder))
+        await seen.open(project.id)
+        await seen.send("demo:slow=60s")
+        await seen.says_state("Working")
+        await seen.send("demo:text later")
+        await expect(seen.queue).to_have_count(1, timeout=WAIT_MS)
+        await seen.prompt_field.fill("demo:text in its place")
+        await is_sound(seen)
+        await seen.button("Send instead").click()
+        await seen.is_idle()
+        prompts = [line.words for line in await seen.told() if line.kind == "prompt"]
+        assert prompts == ["demo:slow=60s", "demo:text in its place", "demo:text later"]
+        await client.delete_project(project.id)
