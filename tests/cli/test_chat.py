@@ -195,6 +195,11 @@ async def test_a_conversation(standin_server: ServerProcess, folder: Path) -> No
         await person.reads("allowed by test")
         person.types("/clear")
         await person.reads("a new session begins")
+        person.types("/resume Write")
+        await person.reads("The id of a session is needed")
+        (session,) = await other.sessions(project.id)
+        person.types(f"/fork {session.session_id}")
+        await person.reads("goes on with a copy of session")
         person.types("/quit")
         await person.reads("Nothing was stopped")
         assert await person.leaves() == 0

@@ -1,5 +1,6 @@
 """pocket_agent.cli.chat: where the server, its certificate and the token come from."""
 
+import io
 import stat
 import subprocess
 import sys
@@ -118,6 +119,17 @@ def test_flags_that_need_a_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     with pytest.raises(ConfigurationError, match="--prompt"):
         run_chat(ChatOptions(approve=True), lambda: settings(tmp_path), {})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [(b"", "empty"), (b" \n", "empty"), (b"not \xff text", "not UTF-8 text: invalid start byte")]
+)
+def test_standard_input_without_a_prompt_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: bytes, said: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given), errors="surrogateescape"))
+    with pytest.raises(ConfigurationError, match=said):
+        run_chat(ChatOptions(), lambda: settings(tmp_path), {})
 
 
 def test_the_flags_cost_other_commands_nothing() -> None:

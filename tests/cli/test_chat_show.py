@@ -2,17 +2,18 @@
 
 import io
 import json
+import math
 import re
 import sys
 import unicodedata
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from pocket_agent.cli.chat.actions import find
+from pocket_agent.cli.chat.actions import Actions, find
 from pocket_agent.cli.chat.screen import Screen, Script
 from pocket_agent.cli.chat.transcript import (
     SPACES,
@@ -25,8 +26,10 @@ from pocket_agent.cli.chat.transcript import (
     tool_request,
     tool_result,
 )
+from pocket_agent.client import Client
 from pocket_agent.model import ProjectState
 from pocket_agent.protocol.push import ProjectStateData
+from pocket_agent.protocol.requests import ExecuteData
 from tests.harness.tool import ROOT
 
 ANY_TEXT = st.text(alphabet=st.characters())
@@ -441,3 +444,65 @@ def test_a_paused_execution_is_shown_once_with_the_ways_out() -> None:
     assert (transcript.hold, transcript.way_out) == (message, "/continue")
     transcript.frame("prompt", {"execution_id": "e", "prompt": "A short one.", "continues": "usage_limit"})
     assert shown.lines[-1] == "── the paused prompt continues ──"
+
+
+class Answers:
+    """A client that records what it was asked for."""
+
+    online = True
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+
+    async def approve(self, _: str, approval_id: str, **__: object) -> None:
+        self.asked.append(("approve", approval_id))
+
+    async def deny(self, _: str, approval_id: str, reason: str | None, **__: object) -> None:
+        self.asked.append(("deny", approval_id, reason))
+
+    async def execute(self, _: str, prompt: str, **__: object) -> ExecuteData:
+        self.asked.append(("execute", prompt))
+        return ExecuteData("p", "e", "started", 0)
+
+
+async def test_an_answer_to_a_request_that_has_just_ended_is_no_other_answer_and_no_prompt() -> None:
+    shown, client = Shown(200), Answers()
+    transcript = Transcript(shown.screen)
+    actions = Actions(cast(Client, client), "p", transcript, cast(Any, None))
+    for name in ("a1", "a2", "a3"):
+        transcript.frame("approval_requested", approval(name))
+    await actions.carry_out("y")
+    transcript.frame("approval_resolved", {"approval_id": "a1", "behavior": "allow", "by": "chat"})
+    await actions.carry_out("y")  # the user has seen the own answer
+    transcript.frame("approval_resolved", {"approval_id": "a2", "behavior": "allow", "by": "chat"})
+    assert client.asked == [("approve", "a1"), ("approve", "a2")]
+    transcript.frame("approval_cancelled", {"approval_id": "a1", "reason": "unknown here"})
+    transcript.frame("approval_requested", approval("a4"))
+    transcript.frame("approval_resolved", {"approval_id": "a3", "behavior": "deny", "by": "phone"})
+    await actions.carry_out("y")  # was meant for a3
+    transcript.frame("approval_cancelled", {"approval_id": "a4", "reason": "answered in the terminal"})
+    await actions.carry_out("n not today")
+    await actions.carry_out("a")
+    assert len(client.asked) == 2
+    assert shown.text.count("nothing was sent") == 3
+    transcript.ended = ("a4", -math.inf)
+    await actions.carry_out("y")  # the agent has asked in words
+    assert client.asked[2:] == [("execute", "y")]
+
+
+async def test_a_value_for_a_question_that_has_ended_is_no_prompt() -> None:
+    shown, client = Shown(200), Answers()
+    transcript = Transcript(shown.screen)
+    actions = Actions(cast(Client, client), "p", transcript, cast(Any, None))
+    form = {"properties": {"port": {"type": "integer"}}, "required": ["port"]}
+    asked = {"mcp_server_name": "m", "message": "Which?", "requested_schema": form}
+    transcript.frame("approval_requested", {"approval_id": "q", "tool_name": "Elicitation", "input": asked})
+    await actions.carry_out("y")
+    assert shown.lines[-1].startswith("port")
+    transcript.frame("approval_cancelled", {"approval_id": "q", "reason": "answered by phone"})
+    assert actions.form is None
+    await actions.carry_out("8080")
+    assert client.asked == []
+    assert shown.lines[-1].startswith("The question has ended")
+    await actions.carry_out("go on")
+    assert client.asked == [("execute", "go on")]

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from playwright.async_api import Browser, Locator, Page, ViewportSize, expect
 
+from pocket_agent.model import ProjectId
 from pocket_agent.server.pairing import new_pairing
 from pocket_agent.settings import load_settings
 from pocket_agent.storage import add_pairing, connection_beside
@@ -362,10 +363,12 @@ async def pocket_agent(server: ServerProcess, *arguments: str) -> str:
     return printed.decode()
 
 
-def pairing_code(server: ServerProcess, name: str, *, view_only: bool = False) -> str:
-    """A code that lets one device in."""
+def pairing_code(
+    server: ServerProcess, name: str, *, view_only: bool = False, projects: tuple[ProjectId, ...] | None = None
+) -> str:
+    """A code that lets one device in, limited to `projects` if they are not None."""
     loaded = load_settings(config=None, environ={}, flags={"data.dir": server.data_dir})
-    pairing, code = new_pairing(name, view_only=view_only)
+    pairing, code = new_pairing(name, view_only=view_only, projects=projects)
     with connection_beside(database_path(loaded.settings.data.dir)) as connection:
         add_pairing(connection, pairing)
     return code
@@ -380,6 +383,7 @@ async def screen(
     size: ViewportSize = DESKTOP,
     theme: Theme = "light",
     view_only: bool = False,
+    projects: tuple[ProjectId, ...] | None = None,
     font: bytes | None = None,
     motion: bool = False,
     worker: bool = False,
@@ -390,7 +394,7 @@ async def screen(
     `port` is that of a proxy before the server; for the others see `page_of`.
     """
     base = f"http://127.0.0.1:{server.port if port is None else port}"
-    code = pairing_code(server, name, view_only=view_only)
+    code = pairing_code(server, name, view_only=view_only, projects=projects)
     url = f"{base}/pair#{code}"
     async with page_of(browser, url, size, theme=theme, font=font, motion=motion, worker=worker) as page:
         shown = Screen(page, base)

@@ -13,6 +13,8 @@ export interface Page {
   readonly entry?: { readonly path: string; readonly icon: IconNode };
   /** It fills the screen of a phone, without the navigation, and places what agents ask for itself. */
   readonly isFull?: boolean;
+  /** It is about the whole server, which a device that is limited to some projects does not see. */
+  readonly isOfServer?: boolean;
   /** What shows it, for one that is opened first; the code of the others is loaded when they are first shown. */
   readonly component?: ComponentType<PageProps>;
   readonly load?: () => Promise<{ readonly default: ComponentType<PageProps> }>;
@@ -35,6 +37,7 @@ export const PAGES: readonly Page[] = [
     title: "Dashboard",
     path: /^\/dashboard$/,
     entry: { path: "/dashboard", icon: Gauge },
+    isOfServer: true,
     load: () => import("./view/dashboard/page"),
   },
   {

@@ -2,12 +2,13 @@
 
 import json
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from pocket_agent.protocol.json_schema import AGENT_MESSAGE, ENTRY_TYPES, Json, error_codes, first_line, protocol_schema
 from pocket_agent.protocol.push import PUSHES
-from pocket_agent.protocol.requests import FRAMES, REQUESTS
+from pocket_agent.protocol.requests import FRAMES, LIMITED_MODES, REQUESTS
 
 # ----------------------------------------------------------------------
 # docs/protocol.md: protocol.md has the prose, every table comes from the types.
@@ -134,6 +135,7 @@ def render_typescript() -> str:
         _map("Pushes", "The data of each frame by its type; `agent_message` is the CLI's line.", pushes),
         _union("ErrorCode", "The `code` of an error.", error_codes()),
         _set("REPEATABLE", "Requests to send again when the connection ended before their reply came.", repeatable),
+        _set("LIMITED_MODES", "The permission modes for a device that is limited to some projects.", LIMITED_MODES),
         _union("EntryType", "Frames that are entries of a log when they have an offset.", sorted(ENTRY_TYPES)),
     ]
     return "\n".join(parts)
@@ -187,9 +189,9 @@ def _union(name: str, about: str, values: Any) -> str:
     return f"{_comment(about)}export type {name} ={lines};\n"
 
 
-def _set(name: str, about: str, values: list[str]) -> str:
+def _set(name: str, about: str, values: Sequence[str]) -> str:
     lines = "".join(f"  {json.dumps(value)},\n" for value in values)
-    return f"{_comment(about)}export const {name}: ReadonlySet<string> = new Set<keyof Requests>([\n{lines}]);\n"
+    return f"{_comment(about)}export const {name}: ReadonlySet<string> = new Set([\n{lines}]);\n"
 
 
 def _comment(text: str) -> str:

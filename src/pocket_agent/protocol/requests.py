@@ -32,6 +32,8 @@ Prompt = Annotated[str, Meta(min_length=1)]
 Interval = Annotated[float, Meta(ge=0, le=3600)]
 PermissionMode = Literal["default", "acceptEdits", "plan", "auto", "dontAsk", "bypassPermissions"]
 """The values of the CLI's `--permission-mode`."""
+LIMITED_MODES: Final[tuple[PermissionMode, ...]] = ("default", "plan")
+"""The permission modes that a device may choose that is limited to some projects."""
 
 SessionId = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
 Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]

@@ -20,7 +20,7 @@ from pocket_agent.projects import Projects
 from pocket_agent.protocol import push, requests
 from pocket_agent.protocol.frame_parser import ClientFrame
 from pocket_agent.protocol.preview import message_data
-from pocket_agent.protocol.requests import Need, Since
+from pocket_agent.protocol.requests import LIMITED_MODES, Need, Since
 from pocket_agent.server.answer import without_ids
 from pocket_agent.server.connection import Call, Connection, Done
 from pocket_agent.server.devices import Devices
@@ -32,8 +32,6 @@ from pocket_agent.storage import Store
 # ----------------------------------------------------------------------
 # Permissions: a device may be limited to viewing, to some projects, or to neither.
 
-LIMITED_MODES: Final = ("default", "plan")
-"""The permission modes that a device may choose that is limited to some projects."""
 _UNLIMITED_OPTIONS: Final = (
     "allowed_tools",
     "mcp_config",

@@ -62,3 +62,51 @@ async def test_a_task_in_the_background_is_shown_and_stopped(stage: Stage, brows
         for one in (seen, watcher):
             await expect(one.page.get_by_label("Background tasks")).to_have_count(0, timeout=WAIT_MS)
         await client.delete_project(project.id)
+
+
+async def test_a_prompt_replaces_the_running_one(stage: Stage, browser: Browser, folder: Path) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server, size=SMALL_PHONE) as seen:
+        project = await client.create_project(str(folder))
+        await seen.open(project.id)
+        await seen.send("demo:slow=60s")
+        await seen.says_state("Working")
+        await seen.send("demo:text later")
+        await expect(seen.queue).to_have_count(1, timeout=WAIT_MS)
+        await seen.prompt_field.fill("demo:text in its place")
+        await is_sound(seen)
+        await seen.button("Send instead").click()
+        await seen.is_idle()
+        prompts = [line.words for line in await seen.told() if line.kind == "prompt"]
+        assert prompts == ["demo:slow=60s", "demo:text in its place", "demo:text later"]
+        await client.delete_project(project.id)
+
+
+async def test_context_servers_and_limits_are_shown_and_files_set_back(
+    stage: Stage, browser: Browser, folder: Path
+) -> None:
+    note = folder / "note.md"
+    async with stage.server.client() as client, screen(browser, stage.server, size=SMALL_PHONE) as seen:
+        project = await client.create_project(str(folder))
+        await seen.open(project.id)
+        dialog = seen.page.get_by_role("dialog")
+        await seen.choose("Context, MCP servers and limits")
+        await expect(dialog).to_contain_text("No agent runs", timeout=WAIT_MS)
+        await seen.page.keyboard.press("Escape")
+        await seen.has_left_sheets()
+        await client.execute(project.id, "demo:edit=note.md", options=ExecuteOptions(permission_mode="acceptEdits"))
+        await seen.is_idle()
+        assert note.exists()
+        await seen.choose("Context, MCP servers and limits")
+        await expect(dialog.get_by_label("Context window")).to_contain_text("tokens", timeout=WAIT_MS)
+        await expect(dialog.get_by_label("MCP servers")).to_contain_text("The agent has no MCP servers.")
+        await expect(dialog.get_by_label("Usage limits")).to_contain_text("no usage limits", timeout=WAIT_MS)
+        await is_sound(seen)
+        await seen.page.keyboard.press("Escape")
+        await seen.has_left_sheets()
+        await seen.choose("Set files back")
+        await expect(dialog).to_contain_text(str(note), timeout=WAIT_MS)
+        await is_sound(seen)
+        await seen.button("Set back").click()
+        await expect(seen.page.get_by_text("as they were before the last prompt")).to_be_visible(timeout=WAIT_MS)
+        assert not note.exists()
+        await client.delete_project(project.id)

@@ -11,6 +11,7 @@ from tests.harness.scene import Stage
 from tests.harness.screen import Screen, screen, told
 
 from pocket_agent.client import Client
+from pocket_agent.model import project_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -163,3 +164,23 @@ async def test_a_device_that_may_only_watch_sees_everything_and_can_do_nothing(
         await client.approve(project_id, waiting.approval.approval_id)
         await wall.is_idle()
         await wall.says("Allowed by test")
+
+
+async def test_a_device_that_is_limited_to_a_project_is_offered_nothing_that_is_refused(
+    stage: Stage, browser: Browser, folder: Path
+) -> None:
+    async with stage.server.client() as client:
+        project = await client.create_project(str(folder))
+        async with screen(browser, stage.server, "guest", size=PHONE, projects=(project_of(project.id),)) as guest:
+            await expect(guest.button("New project")).to_have_count(0)
+            await expect(guest.page.get_by_role("link", name="Dashboard")).to_have_count(0)
+            await guest.open(project.id)
+            await guest.page.get_by_role("button", name="Permission mode:").click()
+            choices = guest.page.get_by_role("dialog").get_by_role("radio")
+            await expect(choices).to_have_count(2)
+            await guest.page.get_by_label("Plan").check()
+            await expect(guest.page.get_by_role("button", name="Permission mode: Plan")).to_be_visible(timeout=WAIT_MS)
+            await guest.go("/dashboard")
+            limited = guest.page.get_by_text("This device may only see some projects")
+            await expect(limited).to_be_visible(timeout=WAIT_MS)
+        await client.delete_project(project.id)

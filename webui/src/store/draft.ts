@@ -29,6 +29,12 @@ export class Drafts {
     );
   }
 
+  /** Puts a text before what was typed. */
+  prepend(conversationId: string, text: string): void {
+    const typed = this.signalOf(conversationId).value;
+    this.put(conversationId, typed === "" ? text : `${text}\n\n${typed}`);
+  }
+
   private signalOf(conversationId: string): Signal<string> {
     let text = this.texts.get(conversationId);
     if (text === undefined) {

@@ -11,8 +11,8 @@ export interface Outgoing {
   readonly promptId: string;
   readonly conversationId: string;
   readonly prompt: string;
-  /** Into the running turn, rather than behind the prompts that wait. */
-  readonly when?: "now" | undefined;
+  /** Into the running turn, or after its interruption, rather than behind the prompts that wait. */
+  readonly when?: "now" | "interrupt" | undefined;
   /** Why the server did not take it; it is not sent again by itself. */
   readonly refusal?: string;
 }
@@ -40,7 +40,7 @@ export class Outbox {
     return this.waiting;
   }
 
-  send(conversationId: string, prompt: string, when?: "now"): void {
+  send(conversationId: string, prompt: string, when?: Outgoing["when"]): void {
     const outgoing = { promptId: newId(), conversationId, prompt, when };
     this.put([...this.waiting.value, outgoing]);
     this.enqueue(outgoing);

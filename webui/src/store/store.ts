@@ -47,11 +47,13 @@ export class Store {
     const session = this.sessions.current.value;
     return session.kind === "paired" ? session.device.view_only !== true : this.mightAct.value;
   });
-  /** Whether what concerns the whole server is this device's business, too. */
-  readonly mayOwn: ReadonlySignal<boolean> = computed(() => {
+  /** Whether this device is not limited to some projects. */
+  readonly seesAll: ReadonlySignal<boolean> = computed(() => {
     const session = this.sessions.current.value;
-    return this.mayAct.value && (session.kind !== "paired" || (session.device.projects ?? null) === null);
+    return session.kind !== "paired" || (session.device.projects ?? null) === null;
   });
+  /** Whether what concerns the whole server is this device's business, too. */
+  readonly mayOwn: ReadonlySignal<boolean> = computed(() => this.mayAct.value && this.seesAll.value);
   /** Whether this device may act, as long as the server has not said so. */
   private readonly mightAct = signal(true);
   private readonly opened = signal<Conversation | null>(null);

@@ -1588,7 +1588,7 @@ export type ErrorCode =
   | "FILE_OPERATION";
 
 /** Requests to send again when the connection ended before their reply came. */
-export const REPEATABLE: ReadonlySet<string> = new Set<keyof Requests>([
+export const REPEATABLE: ReadonlySet<string> = new Set([
   "project_list",
   "conversation_list",
   "agent_report",
@@ -1604,6 +1604,12 @@ export const REPEATABLE: ReadonlySet<string> = new Set<keyof Requests>([
   "server_stats",
   "server_history",
   "server_overview",
+]);
+
+/** The permission modes for a device that is limited to some projects. */
+export const LIMITED_MODES: ReadonlySet<string> = new Set([
+  "default",
+  "plan",
 ]);
 
 /** Frames that are entries of a log when they have an offset. */

@@ -30,7 +30,10 @@ afterEach(() => {
 });
 
 /** Shows the queue of a project in a state. */
-async function show(hold: Partial<QueueHoldData> | null, prompts: readonly Partial<QueuedPrompt>[]): Promise<void> {
+async function show(
+  hold: Partial<QueueHoldData> | null,
+  prompts: readonly Partial<QueuedPrompt>[],
+): Promise<Conversation> {
   const queue_hold = hold === null ? null : { reason: "lost", message: "Why.", since: UNTIL, until: null, ...hold };
   store.projects.replace([projectState({ state: hold === null ? "EXECUTING" : "IDLE", queue_hold } as object)]);
   const conversation = new Conversation(store.link, "p", store.approvals, store.offline);
@@ -42,6 +45,7 @@ async function show(hold: Partial<QueueHoldData> | null, prompts: readonly Parti
   }));
   conversation.frame({ type: "queue_state", data: { queue } } as never);
   await mount(<Queue conversation={conversation} />);
+  return conversation;
 }
 
 async function mount(content: VNode): Promise<void> {
@@ -118,4 +122,54 @@ test("the prompts of another hold are dropped together", async () => {
   expect(buttons().slice(0, 3)).toEqual(["Run", "Keep", "Drop"]);
   await press("Drop");
   expect(asked("prompt_cancel")).toEqual([{ execution_id: "x0" }, { execution_id: "x1" }]);
+});
+
+/** Types into the prompt that is being changed. */
+async function type(text: string): Promise<void> {
+  const field = root.querySelector("textarea");
+  await act(async () => {
+    if (field !== null) field.value = text;
+    field?.dispatchEvent(new Event("input", { bubbles: true }));
+    await settle();
+  });
+}
+
+test("what was typed into a queued prompt is kept when the prompt starts", async () => {
+  const conversation = await show(null, [{}, {}]);
+  await press("Change");
+  await type("a longer text");
+  store.drafts.put("p", "and more");
+  await act(async () => {
+    conversation.frame({ type: "queue_state", data: { queue: [] } } as never);
+    await settle();
+  });
+  expect(store.drafts.textOf("p").value).toBe("a longer text\n\nand more");
+  expect(store.toasts.list.value).toHaveLength(1);
+});
+
+test("what was typed into a queued prompt is kept when the prompt starts before it is saved", async () => {
+  const conversation = await show(null, [{}]);
+  await press("Change");
+  await type("too late");
+  await press("Save");
+  await act(async () => {
+    conversation.frame({ type: "queue_state", data: { queue: [] } } as never);
+    await settle();
+  });
+  expect(store.drafts.textOf("p").value).toBe("");
+  network.wire.refuse("prompt_edit", "PROCESS_NOT_FOUND");
+  await settle();
+  expect(store.drafts.textOf("p").value).toBe("too late");
+});
+
+test("the second tap of a double tap does not reach the prompt that has moved up", async () => {
+  const conversation = await show(null, [{}, {}]);
+  await press("Withdraw");
+  await act(async () => {
+    const queue = [{ execution_id: "x1", prompt: "prompt 1", position: 1 }];
+    conversation.frame({ type: "queue_state", data: { queue } } as never);
+    await settle();
+  });
+  await press("Withdraw");
+  expect(asked("prompt_cancel")).toEqual([{ execution_id: "x0" }]);
 });

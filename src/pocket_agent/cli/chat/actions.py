@@ -1,10 +1,13 @@
 """The commands and prompts of the terminal client, and the choice of a project and a conversation."""
 
 import os
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final, Literal
+
+import msgspec
 
 from pocket_agent.cli.chat.form import ELICITATION, Form
 from pocket_agent.cli.chat.transcript import Transcript, one_line, task_line
@@ -12,7 +15,7 @@ from pocket_agent.client import Client
 from pocket_agent.errors import ProjectNotFoundError, ValidationError
 from pocket_agent.model import project_of
 from pocket_agent.protocol.push import LastLineData, ProjectStateData, WorktreeData
-from pocket_agent.protocol.requests import PathInspectData
+from pocket_agent.protocol.requests import PathInspectData, SessionId
 
 # ----------------------------------------------------------------------
 # The project to talk in.
@@ -186,6 +189,9 @@ async def pick_conversation(client: Client, project_id: str, ask: Ask, say: Call
 # ----------------------------------------------------------------------
 # Commands and prompts.
 
+_LATE_SECONDS: Final = 2.0
+"""An answer that is typed so soon after the end of a request was meant for that, not for the next one or the agent."""
+
 HELP: Final = """\
 Type a prompt and press Enter; while the agent works it waits in the queue.
 y, a, n [reason]      allow, allow for this session, or deny the oldest tool request
@@ -198,6 +204,7 @@ y, n, c               answer a question of an MCP server, decline it, or close i
                       whose log and queue stay
 /sessions             list the CLI's sessions, and report those that a terminal opens from then on
 /resume ID            continue one of them in this conversation
+/fork ID              continue a copy of it, as of one that a terminal has open
 /kill                 kill the execution, its background tasks and all its processes
 /queue                list the prompts that wait
 /continue             continue with the queue after it was on hold
@@ -232,12 +239,14 @@ class Actions:
         self._show_history = show_history
         self._shown: str | None = None
         self._form: Form | None = None
+        self._own: set[str] = set()  # requests that were answered or interrupted here
         self._commands: Mapping[str, Callable[[str], Awaitable[object]]] = {
             "help": self._help,
             "conversations": self._conversations,
             "clear": lambda _: client.new_session(conversation_id),
             "sessions": self._sessions,
             "resume": self._resume,
+            "fork": lambda session_id: self._resume(session_id, fork=True),
             "kill": lambda _: client.kill(conversation_id),
             "queue": self._queue,
             "continue": lambda _: client.resume_queue(conversation_id),
@@ -261,9 +270,8 @@ class Actions:
     @property
     def form(self) -> Form | None:
         """The form that is being filled in, unless its question was answered or withdrawn elsewhere."""
-        if self._form is not None and self._form.approval_id not in self._transcript.approvals:
-            self._form = None
-        return self._form
+        is_open = self._form is not None and self._form.approval_id in self._transcript.approvals
+        return self._form if is_open else None
 
     async def carry_out(self, line: str) -> None:
         """Run a command, answer a tool request, fill in a form, or send a prompt.
@@ -273,6 +281,9 @@ class Actions:
         """
         if self.form is not None:
             await self._fill_in(self.form, line)
+        elif self._form is not None:
+            self._form = None
+            self._transcript.note("The question has ended before this answer; it was not sent.")
         elif line.startswith("/"):
             name, _, rest = line[1:].partition(" ")
             command = self._commands.get(name)
@@ -283,17 +294,26 @@ class Actions:
             await self._prompt(line)
 
     async def interrupt(self) -> None:
+        self._own.update(self._transcript.approvals)
         await self._client.interrupt(self._conversation_id)
 
     async def _answered(self, line: str) -> bool:
         """Whether the line was an answer to a tool request."""
         word, _, reason = line.strip().partition(" ")
+        ended, at = self._transcript.ended
+        is_late = time.monotonic() - at < _LATE_SECONDS and not (self._transcript.approvals and ended in self._own)
+        if is_late and word in {"y", "n", "a", "c"} and (not reason or word == "n"):
+            self._transcript.note(
+                "The request for this answer has just ended; nothing was sent. Type it again if needed."
+            )
+            return True
         if not self._transcript.approvals:
             return False
         approval_id, asked = next(iter(self._transcript.approvals.items()))
         is_question = asked["tool_name"] == ELICITATION
         if word not in ({"y", "n", "c"} if is_question else {"y", "n", "a"}) or (reason and word != "n"):
             return False
+        self._own.add(approval_id)
         if word in {"n", "c"}:
             await self._client.deny(self._conversation_id, approval_id, reason.strip() or None, cancel=word == "c")
         elif is_question:
@@ -349,9 +369,15 @@ class Actions:
             title = one_line(session.title, 60) + ("  (open in a terminal)" if session.active else "")
             self._transcript.note(f"{mark} {session.session_id}  {session.last_active[:16]}  {title}", "")
 
-    async def _resume(self, session_id: str) -> None:
-        await self._client.resume(self._conversation_id, session_id)
-        self._transcript.note(f"The next prompt goes on with session {session_id}.")
+    async def _resume(self, session_id: str, *, fork: bool = False) -> None:
+        try:
+            msgspec.convert(session_id, SessionId)
+        except msgspec.ValidationError as error:
+            raise ValidationError(
+                "The id of a session is needed; /sessions lists them: /resume ID, /fork ID"
+            ) from error
+        await self._client.resume(self._conversation_id, session_id, fork=fork)
+        self._transcript.note(f"The next prompt goes on with {'a copy of ' if fork else ''}session {session_id}.")
 
     async def _queue(self, _: str) -> None:
         if not self._transcript.queue:

@@ -41,7 +41,12 @@ def run_chat(options: ChatOptions, settings: Callable[[], LoadedSettings], envir
     """
     prompt = options.prompt
     if prompt is None and not sys.stdin.isatty():
-        prompt = sys.stdin.read()
+        try:
+            prompt = sys.stdin.buffer.read().decode()
+        except UnicodeDecodeError as error:
+            raise ConfigurationError(f"The prompt on standard input is not UTF-8 text: {error.reason}.") from error
+    if prompt is not None and not prompt.strip():
+        raise ConfigurationError("The prompt is empty: give it with --prompt or on standard input.")
     if prompt is None and (options.approve or options.as_json):
         raise ConfigurationError("--yes and --json go with --prompt.")
     connect = connector(options, settings, environ)

@@ -2,7 +2,9 @@
 
 import difflib
 import json
+import math
 import re
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
 
@@ -213,6 +215,7 @@ class Transcript:
     Attributes:
         executing: whether the agent works.
         approvals: open tool requests, oldest first, by id.
+        ended: the id of the request that ended last, and when, in seconds of `time.monotonic()`.
         queue: the prompts that wait, in order.
         hold: why they do not start; empty when they do.
         way_out: the command that ends the hold.
@@ -225,6 +228,7 @@ class Transcript:
         """`hint` is how to answer a tool request; `{always}` in it is what "always" allows."""
         self.executing = False
         self.approvals: dict[str, Data] = {}
+        self.ended = ("", -math.inf)
         self.queue: list[Data] = []
         self.hold = ""
         self.way_out = ""
@@ -251,7 +255,7 @@ class Transcript:
         self.queue = list(data["queue"])
         waiting = {str(approval["approval_id"]): approval for approval in data["approvals"]}
         for gone in set(self.approvals) - set(waiting):
-            del self.approvals[gone]
+            self._end_approval(gone)
         for approval in waiting.values():
             self._push_approval_requested(approval)
         partial = data.get("partial") or {}
@@ -328,7 +332,7 @@ class Transcript:
         )
 
     def _push_approval_resolved(self, data: Data) -> None:
-        asked = self.approvals.pop(str(data["approval_id"]), {})
+        asked = self._end_approval(str(data["approval_id"]))
         word = "allowed" if data["behavior"] == "allow" else "denied"
         reason = f": {one_line(str(data['message']), 200)}" if data.get("message") else ""
         if asked.get("tool_name") == ELICITATION:
@@ -338,8 +342,15 @@ class Transcript:
         )
 
     def _push_approval_cancelled(self, data: Data) -> None:
-        self.approvals.pop(str(data["approval_id"]), None)
+        self._end_approval(str(data["approval_id"]))
         self.note(f"no answer is needed any more: {one_line(str(data['reason']), 200)}")
+
+    def _end_approval(self, approval_id: str) -> Data:
+        """Forget an open tool request, which is returned; empty when it was not known."""
+        asked = self.approvals.pop(approval_id, {})
+        if asked:
+            self.ended = approval_id, time.monotonic()
+        return asked
 
     def _push_session_resumed(self, data: Data) -> None:
         self._end_live()

@@ -66,7 +66,10 @@ export function ApprovalDock(): VNode | null {
         </button>
       </header>
       <Warning about={shown.request} name={name} />
-      {isOpen && <Request key={shown.id} approval={shown} />}
+      {/* Folded, it keeps what was typed into it. */}
+      <div class="dock-request" hidden={!isOpen}>
+        <Request key={shown.id} approval={shown} isShown={isOpen} />
+      </div>
     </section>
   );
 }

@@ -23,22 +23,27 @@ interface RequestProps {
   readonly approval: Approval;
 }
 
+interface OpenProps extends RequestProps {
+  /** Whether the user sees it. */
+  readonly isShown: boolean;
+}
+
 /** A tool request: what it would do, and what to say to it. */
-export function Request({ approval }: RequestProps): VNode {
+export function Request({ approval, isShown }: OpenProps): VNode {
   const { mayAct } = useStore();
   if (approval.outcome !== undefined) return <Told outcome={approval.outcome} />;
-  return mayAct.value ? <Open approval={approval} /> : <Watched approval={approval} />;
+  return mayAct.value ? <Open approval={approval} isShown={isShown} /> : <Watched approval={approval} />;
 }
 
 /** A request that this device may answer. */
-function Open({ approval }: RequestProps): VNode {
+function Open({ approval, isShown }: OpenProps): VNode {
   const { mayOwn } = useStore();
   const { toasts, answer } = useAnswer(approval);
   const { request } = approval;
   const input = record(request.input);
   const [mode, setMode] = useState<Mode>("look");
   const [choices, setChoices] = useState<Choices>({});
-  const isReady = useReady();
+  const isReady = useReady(isShown);
   const isBusy = answer.busy;
   const isGuarded = isBusy || !isReady;
   const isQuestion = request.tool_name === "AskUserQuestion";
@@ -189,12 +194,13 @@ function firstAnswer({ details }: ServerError): Outcome {
   return { behavior: details["behavior"] === "allow" ? "allow" : "deny", by };
 }
 
-function useReady(): boolean {
+function useReady(isShown: boolean): boolean {
   const [isReady, setReady] = useState(false);
   useEffect(() => {
-    const timer = setTimeout(() => setReady(true), GUARD_MS);
+    setReady(false);
+    const timer = setTimeout(() => setReady(isShown), GUARD_MS);
     return () => clearTimeout(timer);
-  }, []);
+  }, [isShown]);
   return isReady;
 }
 

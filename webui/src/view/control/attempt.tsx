@@ -1,5 +1,5 @@
 import type { VNode } from "preact";
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { messageOf } from "../../wire/frame";
 
 /** Something that the server was asked for by hand. */
@@ -26,6 +26,19 @@ export function useAttempt(action: () => Promise<void>): Attempt {
     setBusy(false);
   };
   return { isBusy, problem, start: () => void run() };
+}
+
+/** Within it a second tap on a list was meant for the row that the first one has removed, in milliseconds. */
+const DOUBLE_TAP_MS = 500;
+
+/** Runs an action, unless another one ran just before. */
+export function useSingleTap(): (action: () => void) => void {
+  const last = useRef(-Infinity);
+  return (action) => {
+    const isSecond = performance.now() - last.current < DOUBLE_TAP_MS;
+    last.current = performance.now();
+    if (!isSecond) action();
+  };
 }
 
 /** Why something did not work. */

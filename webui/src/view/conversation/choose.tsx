@@ -2,6 +2,7 @@ import type { ComponentChildren, VNode } from "preact";
 import { useRef, useState } from "preact/hooks";
 import { useStore } from "../../store/store";
 import type { ConversationState } from "../../store/projects";
+import { LIMITED_MODES } from "../../wire/generated";
 import { Sheet } from "../control/sheet";
 import { MODELS, MODES, type Choice, type Mode } from "./tuning";
 
@@ -88,9 +89,10 @@ export function ChooseModel({ project, onClose }: ChooseProps): VNode {
 
 /** Chooses what the agent may do without asking, now and for later prompts. */
 export function ChooseMode({ project, onClose }: ChooseProps): VNode {
-  const { link } = useStore();
+  const { link, mayOwn } = useStore();
+  const modes = mayOwn.value ? MODES : MODES.filter(({ value }) => LIMITED_MODES.has(value));
   const choose = (mode: Mode): Promise<unknown> =>
     link.request("set_permission_mode", { mode }, { conversationId: project.id });
   const current = (project.permission_mode ?? "default") as Mode;
-  return <Options title="Permission mode" options={MODES} current={current} onChoose={choose} onClose={onClose} />;
+  return <Options title="Permission mode" options={modes} current={current} onChoose={choose} onClose={onClose} />;
 }

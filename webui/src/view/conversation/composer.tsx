@@ -1,6 +1,7 @@
 import type { VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ArrowUp, Cpu, ShieldCheck, Skull, Square } from "lucide";
+import type { Outgoing } from "../../store/outbox";
 import { useStore } from "../../store/store";
 import type { ConversationState } from "../../store/projects";
 import { Icon } from "../icon";
@@ -18,7 +19,6 @@ export function Composer({ project }: { readonly project: ConversationState }): 
   const [choosing, setChoosing] = useState<"model" | "mode" | null>(null);
   const field = useRef<HTMLTextAreaElement>(null);
   const isRunning = project.state === "EXECUTING";
-  const tasks = project.tasks ?? [];
   const isOnline = link.status.value.kind === "online";
   const isEmpty = text.trim() === "";
 
@@ -30,7 +30,7 @@ export function Composer({ project }: { readonly project: ConversationState }): 
     element.style.height = `${element.scrollHeight + 2}px`;
   }, [text]);
 
-  const send = (when?: "now"): void => {
+  const send = (when?: Outgoing["when"]): void => {
     if (isEmpty) return;
     outbox.send(project.id, text, when);
     conversation.value?.jump?.();
@@ -70,28 +70,52 @@ export function Composer({ project }: { readonly project: ConversationState }): 
           <span class="visually-hidden">Permission mode: </span>
           <span class="chip-text">{modeName(project.permission_mode)}</span>
         </button>
-        <span class="grow" />
-        {(isRunning || tasks.length > 0) && (
-          <Stop key={isRunning ? (conversation.value?.executionId.value ?? "") : "tasks"} project={project} />
-        )}
-        {isRunning && !isEmpty && (
-          <button class="button" type="button" aria-label="Send now" onClick={() => send("now")}>
-            Now
-          </button>
-        )}
-        <button
-          class="button primary icon-only"
-          type="button"
-          aria-label={isRunning ? "Add to the queue" : "Send"}
-          disabled={isEmpty}
-          onClick={() => send()}
-        >
-          <Icon node={ArrowUp} />
-        </button>
+        <Actions project={project} isEmpty={isEmpty} onSend={send} />
       </div>
       {choosing === "model" && <ChooseModel project={project} onClose={() => setChoosing(null)} />}
       {choosing === "mode" && <ChooseMode project={project} onClose={() => setChoosing(null)} />}
     </div>
+  );
+}
+
+interface ActionsProps {
+  readonly project: ConversationState;
+  readonly isEmpty: boolean;
+  readonly onSend: (when?: Outgoing["when"]) => void;
+}
+
+/** What can be done with the prompt in the field, and with the agent that works. */
+function Actions({ project, isEmpty, onSend }: ActionsProps): VNode {
+  const { link, conversation } = useStore();
+  const isRunning = project.state === "EXECUTING";
+  const tasks = project.tasks ?? [];
+  const isOnline = link.status.value.kind === "online";
+  return (
+    <span class="composer-actions">
+      {(isRunning || tasks.length > 0) && (
+        <Stop key={isRunning ? (conversation.value?.executionId.value ?? "") : "tasks"} project={project} />
+      )}
+      {isRunning && !isEmpty && (
+        <button class="button" type="button" aria-label="Send now" onClick={() => onSend("now")}>
+          Now
+        </button>
+      )}
+      {/* One that is sent later would interrupt another execution. */}
+      {isRunning && !isEmpty && isOnline && (
+        <button class="button" type="button" aria-label="Send instead" onClick={() => onSend("interrupt")}>
+          Instead
+        </button>
+      )}
+      <button
+        class="button primary icon-only"
+        type="button"
+        aria-label={isRunning ? "Add to the queue" : "Send"}
+        disabled={isEmpty}
+        onClick={() => onSend()}
+      >
+        <Icon node={ArrowUp} />
+      </button>
+    </span>
   );
 }
 

@@ -1,6 +1,6 @@
 import type { VNode } from "preact";
 import { useState } from "preact/hooks";
-import { navigate } from "../../router";
+import { navigate, path } from "../../router";
 import { titleOf, type ConversationState } from "../../store/projects";
 import { useStore, type Store } from "../../store/store";
 import { visible } from "../../text/visible";
@@ -16,9 +16,15 @@ interface ManageProps {
   readonly onClose: () => void;
 }
 
+/** Goes to the main conversation, unless the user has left this one while the server was busy. */
+function leave({ id, projectId }: ConversationState): void {
+  if (path.peek() === `/p/${id}`) navigate(`/p/${projectId}`, { replace: true });
+}
+
 /** Leaves a conversation out of the lists, or takes it back into them. */
-export async function archive(store: Store, { id, projectId }: ConversationState, archived: boolean): Promise<void> {
+export async function archive(store: Store, conversation: ConversationState, archived: boolean): Promise<void> {
   const { link, toasts } = store;
+  const { id } = conversation;
   const put = (isIn: boolean): Promise<unknown> =>
     link.request("conversation_archive", { archived: isIn }, { conversationId: id });
   await put(archived);
@@ -28,7 +34,7 @@ export async function archive(store: Store, { id, projectId }: ConversationState
     return;
   }
   toasts.say("Archived.", { label: "Undo", run: undo });
-  navigate(`/p/${projectId}`, { replace: true });
+  leave(conversation);
 }
 
 /** Changes the title of a conversation. */
@@ -80,7 +86,7 @@ export function DeleteConversation({ project, onClose }: ManageProps): VNode {
     try {
       const { kept_branch } = await link.request("conversation_delete", { discard }, options);
       if (kept_branch) toasts.say(`The branch ${visible(kept_branch)} is kept.`);
-      navigate(`/p/${project.projectId}`, { replace: true });
+      leave(project);
     } catch (error) {
       if (error instanceof ServerError && "changes" in error.details) setPending(`${error.message.split(". ", 1)[0]}.`);
       throw error;

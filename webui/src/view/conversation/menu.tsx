@@ -4,6 +4,8 @@ import {
   Archive,
   Cpu,
   Eraser,
+  FileClock,
+  Gauge,
   History,
   MessageSquarePlus,
   MessagesSquare,
@@ -24,6 +26,7 @@ import { BeginConversation } from "./begin";
 import { ChooseMode, ChooseModel } from "./choose";
 import { ConversationsSheet } from "./conversations";
 import { archive, DeleteConversation, Rename } from "./manage";
+import { ReportSheet, Rewind } from "./report";
 import { SessionsSheet } from "./sessions";
 import { modeName, modelName } from "./tuning";
 
@@ -40,6 +43,8 @@ const SHEETS = {
   sessions: SessionsSheet,
   model: ChooseModel,
   mode: ChooseMode,
+  report: ReportSheet,
+  rewind: Rewind,
   kill: Kill,
   delete: Delete,
 } satisfies Record<string, ComponentType<MenuProps>>;
@@ -91,6 +96,8 @@ function Actions({ project, onClose, onChoose }: ActionsProps): VNode {
         value={modeName(project.permission_mode)}
         onClick={() => onChoose("mode")}
       />
+      <Line icon={Gauge} name="Context, MCP servers and limits" onClick={() => onChoose("report")} />
+      <Line icon={FileClock} name="Set files back" disabled={isRunning} onClick={() => onChoose("rewind")} />
       {!isMain(project) && (
         <>
           <Line icon={Pencil} name="Rename" onClick={() => onChoose("rename")} />

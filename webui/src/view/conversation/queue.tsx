@@ -1,5 +1,5 @@
 import type { VNode } from "preact";
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { ArrowUp, Check, CircleAlert, Clock, Pencil, Trash2, WifiOff, X } from "lucide";
 import type { Conversation } from "../../conversation/conversation";
 import type { Outgoing } from "../../store/outbox";
@@ -8,11 +8,13 @@ import type { QueuedPrompt, QueueHoldData } from "../../wire/generated";
 import { untilText } from "../../text/format";
 import { visible } from "../../text/visible";
 import { Icon } from "../icon";
+import { useSingleTap } from "../control/attempt";
 import { ReviewSettings } from "../projects/review";
 
 /** The prompts that wait: in the server for their turn, and here for the server. */
 export function Queue({ conversation }: { readonly conversation: Conversation }): VNode | null {
   const { outbox, projects } = useStore();
+  const once = useSingleTap();
   const queue = conversation.queue.value;
   const outgoing = outbox.list.value.filter(({ conversationId }) => conversationId === conversation.id);
   if (queue.length + outgoing.length === 0) return null;
@@ -22,7 +24,7 @@ export function Queue({ conversation }: { readonly conversation: Conversation })
       {hold !== null && <Hold key={hold.since} hold={hold} queue={queue} conversationId={conversation.id} />}
       <ol class="queue" aria-label="Queued prompts">
         {queue.map((prompt) => (
-          <Queued key={prompt.execution_id} prompt={prompt} conversationId={conversation.id} />
+          <Queued key={prompt.execution_id} prompt={prompt} conversation={conversation} once={once} />
         ))}
         {outgoing.map((one) => (
           <Unsent key={one.promptId} outgoing={one} />
@@ -91,12 +93,31 @@ function isPaused({ status }: QueuedPrompt): boolean {
   return status === "waiting" || status === "interrupted";
 }
 
-function Queued({ prompt, conversationId }: { readonly prompt: QueuedPrompt; readonly conversationId: string }): VNode {
-  const { link, toasts, mayAct, projects } = useStore();
+interface QueuedProps {
+  readonly prompt: QueuedPrompt;
+  readonly conversation: Conversation;
+  readonly once: (action: () => void) => void;
+}
+
+function Queued({ prompt, conversation, once }: QueuedProps): VNode {
+  const { link, toasts, mayAct, projects, drafts } = useStore();
+  const conversationId = conversation.id;
   const [text, setText] = useState<string | null>(null);
   const isRunning = projects.get(conversationId)?.state === "EXECUTING" && !isPaused(prompt);
   const { execution_id } = prompt;
+  const typed = useRef(text);
+  typed.current = text;
+  const isSaving = useRef(false);
+  /** Where the prompt does not wait any more, puts what was typed into the field. */
+  const rescue = (): void => {
+    const isWaiting = conversation.queue.peek().some((one) => one.execution_id === execution_id);
+    if (isWaiting || isSaving.current || typed.current === null || typed.current === prompt.prompt) return;
+    drafts.prepend(conversationId, typed.current);
+    toasts.say("The prompt does not wait any more. Your change of it is in the field.");
+  };
+  useEffect(() => rescue, []);
   const save = async (): Promise<void> => {
+    isSaving.current = true;
     try {
       if (text !== null && text.trim() !== "" && text !== prompt.prompt) {
         await link.request("prompt_edit", { execution_id, prompt: text }, { conversationId });
@@ -104,13 +125,16 @@ function Queued({ prompt, conversationId }: { readonly prompt: QueuedPrompt; rea
       setText(null);
     } catch (error) {
       toasts.fail(error);
+      isSaving.current = false;
+      rescue();
     }
+    isSaving.current = false;
   };
   const ask = (kind: "prompt_cancel" | "prompt_promote"): void => {
     link.request(kind, { execution_id }, { conversationId }).catch((error: unknown) => toasts.fail(error));
   };
-  const promote = (): void => ask("prompt_promote");
-  const withdraw = (): void => ask("prompt_cancel");
+  const promote = (): void => once(() => ask("prompt_promote"));
+  const withdraw = (): void => once(() => ask("prompt_cancel"));
   if (text !== null) {
     return (
       <li class="queued editing">
@@ -174,8 +198,7 @@ function Unsent({ outgoing }: { readonly outgoing: Outgoing }): VNode {
   const isOnline = link.status.value.kind === "online";
   const takeBack = (): void => {
     outbox.discard(promptId);
-    const draft = drafts.textOf(conversationId).value;
-    drafts.put(conversationId, draft === "" ? prompt : `${prompt}\n\n${draft}`);
+    drafts.prepend(conversationId, prompt);
   };
   return (
     <li class={refusal === undefined ? "queued unsent" : "queued refused"}>

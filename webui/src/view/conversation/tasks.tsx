@@ -4,21 +4,29 @@ import { useStore } from "../../store/store";
 import { formatClock, formatCount } from "../../text/format";
 import { visible } from "../../text/visible";
 import type { BackgroundTaskData } from "../../wire/generated";
+import { useSingleTap } from "../control/attempt";
 import { useNow } from "./live";
 
 /** What runs in the background of the agent: subagents and commands. */
 export function Tasks({ project: { id, tasks = [] } }: { readonly project: ConversationState }): VNode | null {
+  const once = useSingleTap();
   if (tasks.length === 0) return null;
   return (
     <ul class="queue" aria-label="Background tasks">
       {tasks.map((task) => (
-        <Task key={task.task_id} task={task} conversationId={id} />
+        <Task key={task.task_id} task={task} conversationId={id} once={once} />
       ))}
     </ul>
   );
 }
 
-function Task({ task, conversationId }: { readonly task: BackgroundTaskData; readonly conversationId: string }): VNode {
+interface TaskProps {
+  readonly task: BackgroundTaskData;
+  readonly conversationId: string;
+  readonly once: (action: () => void) => void;
+}
+
+function Task({ task, conversationId, once }: TaskProps): VNode {
   const { link, toasts, mayAct } = useStore();
   const now = useNow();
   const { task_id, type, description, started_at = null, tokens = 0, last_tool, summary } = task;
@@ -39,7 +47,7 @@ function Task({ task, conversationId }: { readonly task: BackgroundTaskData; rea
         <small>{visible(facts.filter(Boolean).join(" · "))}</small>
       </span>
       {mayAct.value && (
-        <button class="button quiet small" type="button" aria-label={`Stop ${name}`} onClick={stop}>
+        <button class="button quiet small" type="button" aria-label={`Stop ${name}`} onClick={() => once(stop)}>
           Stop
         </button>
       )}

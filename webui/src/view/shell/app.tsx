@@ -41,6 +41,7 @@ export function App(): VNode {
 
 /** The page of the present path. */
 function Outlet({ page }: { readonly page: Page | undefined }): VNode {
+  const { seesAll } = useStore();
   const [problem, setProblem] = useState("");
   const [, setCame] = useState<Page>();
   // Before the effects of the page, which may have a better title.
@@ -58,18 +59,19 @@ function Outlet({ page }: { readonly page: Page | undefined }): VNode {
       () => setProblem("This page could not be loaded. The server may have been upgraded: reload the client."),
     );
   }, [page]);
-  if (page === undefined) return <Missing />;
+  if (page === undefined) return <Missing title="Page not found" />;
+  if (page.isOfServer && !seesAll.value) return <Missing title="This device may only see some projects" />;
   const Shown = page.component ?? loaded.get(page);
   if (Shown === undefined) return problem === "" ? <main class="page" aria-busy="true" /> : <Broken text={problem} />;
   const params = page.path.exec(path.value)?.groups ?? {};
   return <Shown key={path.value} params={params} />;
 }
 
-function Missing(): VNode {
+function Missing({ title }: { readonly title: string }): VNode {
   return (
     <main class="page">
       <div class="empty">
-        <h2>Page not found</h2>
+        <h2>{title}</h2>
         <a class="button" href="/" data-route>
           To the projects
         </a>

@@ -1,11 +1,15 @@
 import type { VNode } from "preact";
 import { PAGES } from "../../page";
 import { path } from "../../router";
+import { useStore } from "../../store/store";
 import { Icon } from "../icon";
 
 /** The links to the pages in the navigation. */
 export function Navigation({ label }: { readonly label: string }): VNode {
-  const entries = PAGES.flatMap(({ title, entry }) => (entry === undefined ? [] : [{ title, ...entry }]));
+  const { seesAll } = useStore();
+  const entries = PAGES.flatMap(({ title, entry, isOfServer = false }) =>
+    entry === undefined || (isOfServer && !seesAll.value) ? [] : [{ title, ...entry }],
+  );
   return (
     <nav aria-label={label} class={label === "Pages" ? "tabs" : ""}>
       {entries.map(({ title, path: to, icon }) => (

@@ -16,8 +16,8 @@ interface Shortcut {
 /** What single letters do where nothing is typed. */
 const SHORTCUTS: readonly Shortcut[] = [
   { key: "/", about: "Write a prompt, or search the projects", on: () => focus('[data-focus="main"]') },
-  { key: "a", about: "Allow the request", on: ".dock .allow", again: "allow it" },
-  { key: "d", about: "Deny it with a reason", on: ".dock .deny" },
+  { key: "a", about: "Allow the request", on: ".dock-request:not([hidden]) .allow", again: "allow it" },
+  { key: "d", about: "Deny it with a reason", on: ".dock-request:not([hidden]) .deny" },
   { key: "s", about: "Stop the agent", on: '[data-action="interrupt"]', again: "stop the agent" },
   { key: "e", about: "To the newest entry", on: ".jump" },
   { key: "c", about: "To the other conversations of the project", on: '[data-action="conversations"]' },
