@@ -12,11 +12,11 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pocket_agent.claude.command_line import build_environment
+from pocket_agent.claude.command_line import PROCESS_MARKER, build_environment
 from pocket_agent.claude.confinement import Confinement
 from pocket_agent.errors import FileOperationError, ValidationError
 from pocket_agent.model import Worktree
@@ -109,6 +109,7 @@ class Git:
         limit: float = _QUESTION_SECONDS,
         writable: Sequence[str] = (),
         settings: Sequence[tuple[str, str]] = (),
+        marker: str | None = None,
     ) -> str:
         """The standard output of git in a directory.
 
@@ -118,12 +119,15 @@ class Git:
             limit: in seconds.
             writable: the directories besides this one that it may write, when agents may only write their project.
             settings: names and values that replace those of all configuration files.
+            marker: the mark in its environment, by which a later server finds it.
 
         Raises:
             GitError: git is missing, refuses, or takes longer than `limit` seconds.
         """
         command = ["git", *_SAFE, "-C", str(directory), *arguments]
         environment = dict(self._environment, GIT_CONFIG_COUNT=str(len(settings)))
+        if marker is not None:
+            environment[PROCESS_MARKER] = marker
         for number, (key, value) in enumerate(settings):
             environment[f"GIT_CONFIG_KEY_{number}"], environment[f"GIT_CONFIG_VALUE_{number}"] = key, value
         starting = asyncio.ensure_future(
@@ -212,7 +216,14 @@ class Git:
         return found
 
     async def add_worktree(
-        self, directory: Path, folder: Path, name: str, *, branch: str | None, base: str | None
+        self,
+        directory: Path,
+        folder: Path,
+        name: str,
+        *,
+        branch: str | None,
+        base: str | None,
+        making: Callable[[Worktree], Awaitable[None]] | None = None,
     ) -> tuple[Path, Worktree]:
         """Make a worktree of the repository of `directory`; the working tree of `directory` is not touched.
 
@@ -222,6 +233,7 @@ class Git:
             name: of the new directory in it, and of the new branch if none is named.
             branch: an existing branch, or the name of a new one.
             base: where a new branch begins; None for the commit of `directory`.
+            making: called before anything is made.
 
         Returns:
             The directory of the project inside the worktree, and the worktree.
@@ -249,10 +261,14 @@ class Git:
         root = await asyncio.to_thread(_prepared, folder) / name
         checkout = ("--", str(root), branch) if exists else ("-b", branch, "--", str(root), commit)
         made = Worktree(branch, commit, str(root), str(found.common), is_own_branch=not exists)
+        if making is not None:
+            await making(made)
         add = ("worktree", "add", "--quiet", *checkout)
         writable = (str(root.parent), str(found.common))
         try:
-            await self._git(directory, *add, limit=_CHECKOUT_SECONDS, writable=writable, settings=disarmed)
+            await self._git(
+                directory, *add, limit=_CHECKOUT_SECONDS, writable=writable, settings=disarmed, marker=made.root
+            )
             inside = await asyncio.to_thread(_inside, root, found.top, directory)
         except BaseException as error:
             with contextlib.suppress(FileOperationError):

@@ -9,13 +9,14 @@ import os
 import secrets
 import sqlite3
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import psutil
 
+from pocket_agent.model import StrayWorktree
 from pocket_agent.storage.database import PRIVATE, Synchronous, transaction
 
 # ----------------------------------------------------------------------
@@ -95,6 +96,20 @@ def remember_settings(connection: sqlite3.Connection, shown: Mapping[str, object
     before = msgspec.json.decode(str(meta(connection).get("settings", "{}")), type=dict[str, object])
     set_meta(connection, settings=msgspec.json.encode(shown).decode())
     return before
+
+
+def stray_worktrees(connection: sqlite3.Connection) -> dict[str, StrayWorktree]:
+    """The noted worktrees without a conversation, by their directories."""
+    return msgspec.json.decode(str(meta(connection).get("worktrees", "{}")), type=dict[str, StrayWorktree])
+
+
+def note_worktrees(
+    connection: sqlite3.Connection, strays: Iterable[StrayWorktree] = (), *, settled: Collection[str] = ()
+) -> None:
+    """Note worktrees that may lose the server before they get or lose their conversation; forget `settled` ones."""
+    noted = stray_worktrees(connection) | {stray.worktree.root: stray for stray in strays}
+    kept = {root: stray for root, stray in noted.items() if root not in settled}
+    set_meta(connection, worktrees=msgspec.json.encode(kept).decode())
 
 
 def meta(connection: sqlite3.Connection) -> dict[str, str | int]:

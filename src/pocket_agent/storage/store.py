@@ -373,6 +373,14 @@ class Store:
         """Store the time that retention goes by, for the next start."""
         await self._writer.submit(epoch.set_meta, settled_time=int(seconds))
 
+    async def stray_worktrees(self) -> list[model.StrayWorktree]:
+        """The worktrees that had no conversation when they were noted."""
+        return list((await self._reader.submit(epoch.stray_worktrees)).values())
+
+    async def note_worktrees(self, strays: Sequence[model.StrayWorktree] = (), *, settled: Sequence[str] = ()) -> None:
+        """As `epoch.note_worktrees`."""
+        await self._writer.submit(epoch.note_worktrees, strays, settled=settled)
+
     # Executions, approvals, processes, sessions.
 
     async def open_executions(self, conversation_id: ConversationId) -> list[Execution]:
