@@ -17,7 +17,7 @@ import msgspec
 import psutil
 
 from pocket_agent.model import StrayWorktree
-from pocket_agent.storage.database import PRIVATE, Synchronous, transaction
+from pocket_agent.storage.database import PRIVATE, Synchronous, mark_path, transaction
 
 # ----------------------------------------------------------------------
 # Offsets count on within an epoch. When commits that clients may have seen can be missing, every project gets a new
@@ -150,11 +150,6 @@ class Mark(msgspec.Struct, frozen=True):
     inode: int
     heads: dict[int, tuple[str, int]]
     own: tuple[int, int] = (0, 0)
-
-
-def mark_path(database: Path) -> Path:
-    """The file of the mark."""
-    return database.with_name(database.name + ".mark")
 
 
 def write_mark(database: Path, connection: sqlite3.Connection) -> None:
