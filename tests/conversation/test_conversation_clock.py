@@ -101,7 +101,7 @@ async def test_a_prompt_stays_behind_a_paused_one_when_the_clock_is_set_back(
 
 
 async def test_a_hold_of_a_clock_that_was_ahead_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reset seemed to be over, so the hold ends soon by that clock: a year later by the clock that was set right."""
+    """The reset seemed to be over, so the hold would end soon by that clock: a year later by the right one."""
     clocks = Clocks(monkeypatch)
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
