@@ -40,9 +40,9 @@ async def test_a_project_inside_a_repository_keeps_its_place(folder: Path, workt
 )
 async def test_a_branch_that_is_no_branch(folder: Path, worktrees: Path, branch: str) -> None:
     repository(folder)
-    for chosen in ({"branch": branch, "base": None}, {"branch": None, "base": branch}):
+    for name, base in ((branch, None), (None, branch)):
         with pytest.raises(ValidationError):
-            await GIT.add_worktree(folder, worktrees, "w", **chosen)
+            await GIT.add_worktree(folder, worktrees, "w", branch=name, base=base)
     assert not worktrees.exists() or not any(worktrees.iterdir())
     assert git(folder, "worktree", "list").count("\n") == 0
 

@@ -8,15 +8,16 @@ that a partial clone lacks are not fetched.
 
 import asyncio
 import contextlib
+import functools
 import os
 import re
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pocket_agent.claude.command_line import build_environment
+from pocket_agent.claude.command_line import PROCESS_MARKER, build_environment
 from pocket_agent.claude.confinement import Confinement
 from pocket_agent.errors import FileOperationError, ValidationError
 from pocket_agent.model import Worktree
@@ -109,6 +110,7 @@ class Git:
         limit: float = _QUESTION_SECONDS,
         writable: Sequence[str] = (),
         settings: Sequence[tuple[str, str]] = (),
+        marker: str | None = None,
     ) -> str:
         """The standard output of git in a directory.
 
@@ -118,12 +120,15 @@ class Git:
             limit: in seconds.
             writable: the directories besides this one that it may write, when agents may only write their project.
             settings: names and values that replace those of all configuration files.
+            marker: the mark in its environment, by which a later server finds it.
 
         Raises:
             GitError: git is missing, refuses, or takes longer than `limit` seconds.
         """
         command = ["git", *_SAFE, "-C", str(directory), *arguments]
         environment = dict(self._environment, GIT_CONFIG_COUNT=str(len(settings)))
+        if marker is not None:
+            environment[PROCESS_MARKER] = marker
         for number, (key, value) in enumerate(settings):
             environment[f"GIT_CONFIG_KEY_{number}"], environment[f"GIT_CONFIG_VALUE_{number}"] = key, value
         starting = asyncio.ensure_future(
@@ -193,11 +198,16 @@ class Git:
         return [*hooks, *((key, wider.get(key, inert)) for key, inert in own.items())]
 
     async def _disarmed_git(
-        self, directory: Path, *arguments: str, writable: Sequence[str], limit: float = _QUESTION_SECONDS
+        self,
+        directory: Path,
+        *arguments: str,
+        writable: Sequence[str],
+        limit: float = _QUESTION_SECONDS,
+        marker: str | None = None,
     ) -> str:
         """As `_git`, for a command that may run what the configuration of `directory` names."""
         settings = await self._disarmed(directory, *writable)
-        return await self._git(directory, *arguments, limit=limit, writable=writable, settings=settings)
+        return await self._git(directory, *arguments, limit=limit, writable=writable, settings=settings, marker=marker)
 
     async def why_no_worktree(self, directory: Path) -> str | None:
         """Why a project's directory can have no worktrees, as a sentence; None when it can."""
@@ -229,7 +239,14 @@ class Git:
         return found
 
     async def add_worktree(
-        self, directory: Path, folder: Path, name: str, *, branch: str | None, base: str | None
+        self,
+        directory: Path,
+        folder: Path,
+        name: str,
+        *,
+        branch: str | None,
+        base: str | None,
+        making: Callable[[Worktree], Awaitable[None]] | None = None,
     ) -> tuple[Path, Worktree]:
         """Make a worktree of the repository of `directory`; the working tree of `directory` is not touched.
 
@@ -239,6 +256,7 @@ class Git:
             name: of the new directory in it, and of the new branch if none is named.
             branch: an existing branch, or the name of a new one.
             base: where a new branch begins; None for the commit of `directory`.
+            making: called before anything is made.
 
         Returns:
             The directory of the project inside the worktree, and the worktree.
@@ -265,13 +283,16 @@ class Git:
         root = await asyncio.to_thread(_prepared, folder) / name
         checkout = ("--", str(root), branch) if exists else ("-b", branch, "--", str(root), commit)
         made = Worktree(branch, commit, str(root), str(found.common), is_own_branch=not exists)
+        if making is not None:
+            await making(made)
         add = ("worktree", "add", "--quiet", "--no-checkout", *checkout)
         reset = ("reset", "--quiet", "--hard", "--no-recurse-submodules")
         writable = (str(directory), str(root.parent), str(found.common))
+        marked = functools.partial(self._disarmed_git, writable=writable, marker=made.root)
         try:
-            await self._disarmed_git(directory, *add, writable=writable)
+            await marked(directory, *add)
             # Conditional includes (git-config(1)) make the configuration another one than that of `directory`.
-            await self._disarmed_git(root, *reset, limit=_CHECKOUT_SECONDS, writable=writable)
+            await marked(root, *reset, limit=_CHECKOUT_SECONDS)
             inside = await asyncio.to_thread(_inside, root, found.top, directory)
         except BaseException as error:
             with contextlib.suppress(FileOperationError):

@@ -246,6 +246,17 @@ class Worktree(msgspec.Struct, frozen=True):
     is_own_branch: bool = True
 
 
+class StrayWorktree(msgspec.Struct, frozen=True):
+    """A worktree that no conversation has: yet, any more, or for ever when the server is killed now.
+
+    Attributes:
+        is_new: whether it is being made, so that it has no work, and may be half a checkout.
+    """
+
+    worktree: Worktree
+    is_new: bool = False
+
+
 class TranscriptMark(msgspec.Struct, frozen=True, omit_defaults=True):
     """How much of the CLI's own file of a session is known to a conversation's log.
 

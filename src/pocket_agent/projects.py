@@ -6,13 +6,14 @@ import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from pocket_agent import errors
-from pocket_agent.claude.process import kill_orphans
+from pocket_agent.claude.process import kill_marked, kill_orphans
 from pocket_agent.claude.trust import Inspection, check_shown, inspect
-from pocket_agent.conversation.accounting import Budget, UsageLimits
+from pocket_agent.conversation.accounting import KEPT_DAYS, Budget, UsageLimits
 from pocket_agent.conversation.agent import Agent, AgentContext
 from pocket_agent.conversation.capacity import Capacity
 from pocket_agent.conversation.conversation import Conversation
@@ -40,6 +41,7 @@ from pocket_agent.model import (
     Milliseconds,
     ProjectId,
     ProjectState,
+    StrayWorktree,
     Trust,
     UsageWindow,
     Worktree,
@@ -96,8 +98,8 @@ class Projects:
         """Load all projects, adopt running agents, and run the conversations; agents continue after it."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            today = self.budget.today
-            self.budget.load(today, await self._store.spent_usd(today))
+            for day, spent in await self._store.spent_usd(KEPT_DAYS):  # the clock may be a day ahead, and be set back
+                self.budget.load(day, spent)
             self.limits.load(await self._store.usage_windows())
             records = await self._store.conversations()
             processes = [await self._store.process(record.id) for record in records]
@@ -108,7 +110,9 @@ class Projects:
                 async with asyncio.timeout(_RESTORE_SECONDS):
                     for conversation in self._conversations.values():
                         await conversation.loops.ready.wait()
+            strays = partial(self._remove_strays, await self._store.stray_worktrees())
             background = [
+                tasks.create_task(supervise("worktrees", strays, self._observer)),
                 tasks.create_task(supervise("retention", self._retain, self._observer)),
                 tasks.create_task(supervise("usage limits", self._store_windows, self._observer)),
             ]
@@ -265,8 +269,11 @@ class Projects:
         async with self._changing:
             main = self.get(project_id)
             conversations = self.of(project_id)
+            worktrees = [conversation.state.record.worktree for conversation in conversations]
+            strays = [StrayWorktree(worktree) for worktree in worktrees if worktree is not None]
             await self._close_for_deletion(conversations)
             try:
+                await self._store.note_worktrees(strays)
                 await self._store.delete_project(main.state.record)
             except errors.PocketAgentError:
                 _reopen(conversations)  # it is still stored
@@ -274,14 +281,22 @@ class Projects:
             for conversation in conversations:
                 await self._drop(conversation)
             del self._accepted[project_id]
-            for conversation in conversations:
-                worktree = conversation.state.record.worktree
-                if worktree is not None:
-                    with contextlib.suppress(errors.FileOperationError):
-                        if not any(await self.git.pending_work(worktree)):
-                            await self.git.remove_worktree(worktree, keep_branch=False)
+            await self._remove_strays(strays)
         self._observer.emit(ProjectDeleted(project_id, correlation_id))
         self._broadcast("project_deleted", encode_data(ProjectDeletedData(project_id)), project_id)
+
+    async def _remove_strays(self, strays: Sequence[StrayWorktree]) -> None:
+        """Delete noted worktrees without a conversation and without work; the next start retries those that fail."""
+        owned = {conversation.state.record.worktree for conversation in self.all()}
+        for worktree, is_new in ((stray.worktree, stray.is_new) for stray in strays):
+            with contextlib.suppress(errors.FileOperationError):
+                if worktree not in owned:
+                    if is_new:
+                        await kill_marked(worktree.root)  # git outlives a server that is killed
+                        await self.git.remove_worktree(worktree, keep_branch=True)
+                    if not any(await self.git.pending_work(worktree)):
+                        await self.git.remove_worktree(worktree, keep_branch=False)
+                await self._store.note_worktrees(settled=[worktree.root])
 
     async def _close_for_deletion(self, conversations: Sequence[Conversation]) -> None:
         """Close all conversations, or none; raises as `Conversation.close_for_deletion`."""
@@ -340,13 +355,20 @@ class Projects:
         suffix = secrets.token_hex(4)
         key = ConversationId(f"{project_id}.{suffix}")
         path, real_path, made = main.path, main.real_path, None
-        if worktree is not None:
-            name = f"{slug(title or main.name) or 'conversation'}-{suffix}"
-            directory, made = await self.git.add_worktree(
-                Path(main.real_path), self._worktrees, name, branch=worktree.branch, base=worktree.base
-            )
-            path = real_path = str(directory)
+        strays: list[StrayWorktree] = []
+
+        async def making(found: Worktree) -> None:
+            strays.append(StrayWorktree(found, is_new=True))
+            await self._store.note_worktrees(strays)
+
         try:
+            if worktree is not None:
+                name = f"{slug(title or main.name) or 'conversation'}-{suffix}"
+                project = Path(main.real_path)
+                directory, made = await self.git.add_worktree(
+                    project, self._worktrees, name, branch=worktree.branch, base=worktree.base, making=making
+                )
+                path = real_path = str(directory)
             async with self._changing:
                 self.get(project_id)
                 self._refuse_more(project_id)
@@ -377,10 +399,10 @@ class Projects:
                 await self._store.commit(Change(record=record, sessions=sessions))
                 conversation = self._open(record)
         except BaseException:
-            if made is not None:
-                with contextlib.suppress(errors.FileOperationError):
-                    await asyncio.shield(self.git.remove_worktree(made, keep_branch=False))
+            await asyncio.shield(self._remove_strays(strays))
             raise
+        with contextlib.suppress(errors.FileOperationError):  # the next start finds its conversation
+            await self._store.note_worktrees(settled=[stray.worktree.root for stray in strays])
         await conversation.loops.ready.wait()
         if continued is not None:
             end = found.end.position if found is not None else None

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from pocket_agent.client import Client
+from pocket_agent.conversation.accounting import Budget
 from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.events import ApprovalResolved, ExecutionContinued, ExecutionFinished, ProcessSpawned
-from pocket_agent.model import ExecutionStatus
+from pocket_agent.model import ExecutionStatus, Spending
+from pocket_agent.storage import Change
 from tests.conversation.test_conversation_pause import is_paused, limit, lose_agent
 from tests.server.room import open_room, until
 
@@ -49,6 +51,8 @@ async def test_a_wall_clock_that_jumps_ends_nothing(tmp_path: Path, monkeypatch:
             clocks.wall = wall
             await is_checked(session)
             assert session.state.current is not None
+            (shown,) = room.report.overview().running
+            assert 0 <= shown.duration_ms < HOUR * 1000
         clocks.monotonic = HOUR // 2
         await is_checked(session)
         assert session.state.current is not None
@@ -98,6 +102,35 @@ async def test_a_prompt_stays_behind_a_paused_one_when_the_clock_is_set_back(
         await client.promote_prompt(project_id, given[1].execution_id)
         assert [found.prompt.split()[0] for found in session.state.queue] == ["first", "second", "third"]
         assert session.state.record.queue_hold is not None
+
+
+async def test_a_hold_of_a_clock_that_was_ahead_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reset seemed to be over, so the hold would end soon by that clock: a year later by the right one."""
+    clocks = Clocks(monkeypatch)
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        prompt = limit(600)
+        clocks.wall = 365 * DAY
+        await client.execute(session.state.record.id, prompt)
+        await is_paused(room, session)
+        clocks.wall = 0
+        session.loops.tick.set()
+        await room.eventually(ExecutionContinued)
+
+
+async def test_a_start_while_the_clock_is_ahead_keeps_the_budget_of_today(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today = "2030-01-02"
+    monkeypatch.setattr(Budget, "today", property(lambda _: today))
+    async with open_room(tmp_path) as room:
+        project_id = (await room.project()).state.record.project_id
+        await room.store.commit(Change(spent=(Spending(today, project_id, "project", "opus", cost_usd=2.0),)))
+    today = "2031-01-02"
+    async with open_room(tmp_path) as room:
+        assert room.projects.budget.spent_usd == 0
+        today = "2030-01-02"
+        assert room.projects.budget.spent_usd == 2
 
 
 async def continue_anew(client: Client, session: Conversation) -> None:

@@ -1,10 +1,14 @@
 """Several conversations of one project with the real CLI: side by side, in worktrees, and unseen by old clients."""
 
 import asyncio
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.harness.follow import until
+from tests.harness.follow import eventually, until
 from tests.harness.repository import git, repository
 from tests.harness.scene import Stage, texts
 from tests.harness.server import running_server, write_standin
@@ -147,3 +151,57 @@ async def test_a_restart_brings_all_back_and_goes_on(tmp_path: Path, folder: Pat
                     assert offsets == list(range(1, len(offsets) + 1))
             states = (await client.conversations(project.id)).conversations
             assert [(state.title, state.path) for state in states[1:]] == [("Other", other.path)]
+
+
+GIT = """#!/bin/sh
+case " $* " in *" $(cat "{0}/at" 2>/dev/null || echo never) "*)
+    case $(cat "{0}/when") in
+        before) kill -9 $PPID; exit 1;;
+        during) kill -9 $PPID; sleep 0.5;;
+        after) "{1}" "$@"; kill -9 $PPID; exit 0;;
+    esac;;
+esac
+exec "{1}" "$@"
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "during", "after"])
+async def test_a_kill_leaves_no_worktree_without_a_conversation(tmp_path: Path, folder: Path, when: str) -> None:
+    """git kills the server before, during or after a step of it."""
+    repository(folder)
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text(GIT.format(tmp_path, shutil.which("git")))
+    program.chmod(0o755)
+    (tmp_path / "when").write_text(when)
+    (tmp_path / "server").mkdir()
+    env = {"PA_CLAUDE_BINARY": str(write_standin(tmp_path)), "PATH": f"{program.parent}:{os.environ['PATH']}"}
+
+    async def killed(client: Client, at: str, request: Callable[[], Awaitable[object]]) -> None:
+        (tmp_path / "at").write_text(at)
+        asking = asyncio.ensure_future(request())
+        assert server.process is not None
+        await server.process.wait()
+        (tmp_path / "at").unlink()
+        asking.cancel()
+        await server.start()
+
+    def left() -> tuple[list[str], int]:
+        branches = git(folder, "branch", "--format=%(refname:short)").split()
+        return branches, len(list((tmp_path / "server" / "data-worktrees").glob("*")))
+
+    async with running_server(tmp_path / "server", env=env) as server, server.client() as client:
+        project = await client.create_project(str(folder))
+        other = partial(client.create_conversation, project.id, worktree=WorktreeRequest())
+        await killed(client, "worktree add", other)
+        await eventually(lambda: left() == (["main"], 0), "the worktree is gone")
+        made = await other()
+        await killed(client, "worktree remove", partial(client.delete_conversation, key_of(made)))
+        assert len((await client.conversations(project.id)).conversations) == 2
+        await client.delete_conversation(key_of(made))
+        assert left() == (["main"], 0)
+        changed, _ = await other(), await other()
+        (Path(changed.path) / "new.txt").write_text("x")
+        await killed(client, "branch", partial(client.delete_project, project.id))
+        await eventually(lambda: len(left()[0]) == 2 and left()[1] == 1, "only the worktree with work is left")
+        assert (Path(changed.path) / "new.txt").exists()

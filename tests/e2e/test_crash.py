@@ -11,8 +11,8 @@ from tests.harness.follow import alive, eventually, follow, is_result, lines, nu
 from tests.harness.server import ServerProcess
 
 from pocket_agent.client import Backoff, Client, Frame
-from pocket_agent.storage.database import database_path
-from pocket_agent.storage.epoch import Mark, mark_path
+from pocket_agent.storage.database import database_path, mark_path
+from pocket_agent.storage.epoch import Mark
 
 LINES_PER_KILL = 100
 QUICK = Backoff(initial=0.01, maximum=0.1)

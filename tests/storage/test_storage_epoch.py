@@ -11,8 +11,8 @@ import pytest
 
 from pocket_agent.model import ConversationRecord
 from pocket_agent.storage import Store
-from pocket_agent.storage.database import Synchronous
-from pocket_agent.storage.epoch import Mark, boot_id, mark_path, new_epoch
+from pocket_agent.storage.database import Synchronous, mark_path
+from pocket_agent.storage.epoch import Mark, boot_id, new_epoch
 from pocket_agent.storage.threads import TURN_COMMITS
 from tests.harness.follow import eventually
 from tests.storage.sample import create, grown, offsets, stored

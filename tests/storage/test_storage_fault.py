@@ -5,14 +5,16 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pocket_agent.errors import FileOperationError, InternalError
-from pocket_agent.storage import Store
-from pocket_agent.storage.database import error_of
+from pocket_agent.storage import Store, connection_beside
+from pocket_agent.storage.database import error_of, mark_path
 from tests.harness.absence import absent
 from tests.storage.sample import create, damage, grown, offsets, stored, write_lock
 
@@ -132,6 +134,55 @@ async def test_a_file_that_is_no_database_is_refused_and_left_alone(database: Pa
     assert caught.value.details == {"reason": "not_a_database"}
     assert str(database.parent) not in caught.value.message
     assert await asyncio.to_thread(database.read_bytes) == content
+
+
+def _without_tables(path: Path) -> None:
+    path.unlink()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA journal_mode = WAL")
+
+
+_EMPTY = partial(os.truncate, length=0)
+
+
+@pytest.mark.parametrize(
+    ("lose", "end"),
+    [(_EMPTY, "clean"), (_EMPTY, "killed"), (os.unlink, "clean"), (os.unlink, "killed"), (_without_tables, "clean")],
+)
+async def test_a_database_that_lost_its_contents_is_refused(
+    database: Path, tmp_path: Path, lose: Callable[[Path], None], end: str
+) -> None:
+    """Opened as an empty one, its projects would be gone without a word, and SQLite would delete its log."""
+    store = Store.open(database)
+    project = await create(store, entries=2)
+    if end == "killed":
+        database = await asyncio.to_thread(shutil.copytree, database.parent, tmp_path / "killed") / database.name
+        mark_path(database).unlink()  # the log alone shows it
+    await store.close()
+    kept = await asyncio.to_thread(shutil.copy, database, tmp_path / "kept")
+    log = database.with_name(database.name + "-wal")
+    before = log.read_bytes() if end == "killed" else None
+    lose(database)
+    for _ in range(2):
+        with pytest.raises(FileOperationError, match="deleted or emptied") as caught:
+            Store.open(database)
+        assert caught.value.details == {"reason": "database_lost"}
+    with pytest.raises(FileOperationError, match="deleted or emptied"), connection_beside(database):
+        pass
+    assert before is None or log.read_bytes() == before
+    await asyncio.to_thread(shutil.copy, kept, database)
+    store = Store.open(database)
+    assert await offsets(store, project) == [1, 2]
+    await store.close()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+async def test_what_is_not_a_file_is_refused(database: Path, make: Callable[[Path], None]) -> None:
+    database.parent.mkdir()
+    make(database)
+    with pytest.raises(FileOperationError, match="directory or a special file"):
+        Store.open(database)
 
 
 async def test_a_damaged_database_is_called_damaged(database: Path) -> None:

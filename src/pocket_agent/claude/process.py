@@ -396,10 +396,14 @@ async def kill_orphans(directory: Path, known: Collection[str]) -> int:
     """
     orphans = [spool for spool in Spool.list(directory) if spool.id not in known]
     for spool in orphans:
-        # No pid is known: only the mark in the environment finds them.
-        await _gone(ProcessTree(_NO_PID, "", spool.id), _ORPHAN_SECONDS, kill=True)
+        await kill_marked(spool.id)
         spool.remove()
     return len(orphans)
+
+
+async def kill_marked(marker: str) -> None:
+    """End the processes whose environment has this mark; their pids are not known."""
+    await _gone(ProcessTree(_NO_PID, "", marker), _ORPHAN_SECONDS, kill=True)
 
 
 class ClaudeProcess:

@@ -18,6 +18,11 @@ def database_path(data_dir: Path) -> Path:
     return data_dir / "pocket-agent.db"
 
 
+def mark_path(database: Path) -> Path:
+    """The file next to the database that shows whether an old copy was put back, see `epoch.Mark`."""
+    return database.with_name(database.name + ".mark")
+
+
 # ----------------------------------------------------------------------
 # Errors of SQLite and of the file system as errors that an operator can act on.
 
@@ -454,6 +459,14 @@ def connect(path: Path, *, busy_timeout: float, synchronous: Synchronous = "norm
             details={"reason": "sqlite_too_old"},
         )
     with faults_mapped():
+        if path.exists() and not path.is_file():
+            raise FileOperationError(
+                f"{path.name} is a directory or a special file, not the database. Put the database in its place.",
+                details={"reason": "not_a_database"},
+            )
+        if not path.exists() or path.stat().st_size == 0:
+            # SQLite would delete the write-ahead log, which may have it all.
+            _refuse_lost(mark_path(path), path.with_name(path.name + "-wal"))
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw",
             uri=True,
@@ -464,12 +477,24 @@ def connect(path: Path, *, busy_timeout: float, synchronous: Synchronous = "norm
         )
         try:
             # Before anything is changed: a file of another program stays as it is.
-            check_version(connection)
+            if check_version(connection) == 0:
+                _refuse_lost(mark_path(path))
             _prepare(connection, synchronous)
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+def _refuse_lost(*traces: Path) -> None:
+    """Refuse a database without contents next to files that show that it had some."""
+    found = [trace.name for trace in traces if trace.exists() and trace.stat().st_size > 0]
+    if found:
+        raise FileOperationError(
+            f"The database was deleted or emptied, but other files of it are there ({', '.join(found)}). Put it back, "
+            "or restore a backup; to start without its contents, delete these files, too.",
+            details={"reason": "database_lost"},
+        )
 
 
 def _prepare(connection: sqlite3.Connection, synchronous: Synchronous) -> None:

@@ -9,14 +9,15 @@ import os
 import secrets
 import sqlite3
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import psutil
 
-from pocket_agent.storage.database import PRIVATE, Synchronous, transaction
+from pocket_agent.model import StrayWorktree
+from pocket_agent.storage.database import PRIVATE, Synchronous, mark_path, transaction
 
 # ----------------------------------------------------------------------
 # Offsets count on within an epoch. When commits that clients may have seen can be missing, every project gets a new
@@ -97,6 +98,20 @@ def remember_settings(connection: sqlite3.Connection, shown: Mapping[str, object
     return before
 
 
+def stray_worktrees(connection: sqlite3.Connection) -> dict[str, StrayWorktree]:
+    """The noted worktrees without a conversation, by their directories."""
+    return msgspec.json.decode(str(meta(connection).get("worktrees", "{}")), type=dict[str, StrayWorktree])
+
+
+def note_worktrees(
+    connection: sqlite3.Connection, strays: Iterable[StrayWorktree] = (), *, settled: Collection[str] = ()
+) -> None:
+    """Note worktrees that may lose the server before they get or lose their conversation; forget `settled` ones."""
+    noted = stray_worktrees(connection) | {stray.worktree.root: stray for stray in strays}
+    kept = {root: stray for root, stray in noted.items() if root not in settled}
+    set_meta(connection, worktrees=msgspec.json.encode(kept).decode())
+
+
 def meta(connection: sqlite3.Connection) -> dict[str, str | int]:
     """Facts about the database itself."""
     return dict(connection.execute("SELECT key, value FROM meta").fetchall())
@@ -135,11 +150,6 @@ class Mark(msgspec.Struct, frozen=True):
     inode: int
     heads: dict[int, tuple[str, int]]
     own: tuple[int, int] = (0, 0)
-
-
-def mark_path(database: Path) -> Path:
-    """The file of the mark."""
-    return database.with_name(database.name + ".mark")
 
 
 def write_mark(database: Path, connection: sqlite3.Connection) -> None:

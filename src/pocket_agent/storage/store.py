@@ -373,6 +373,14 @@ class Store:
         """Store the time that retention goes by, for the next start."""
         await self._writer.submit(epoch.set_meta, settled_time=int(seconds))
 
+    async def stray_worktrees(self) -> list[model.StrayWorktree]:
+        """The worktrees that had no conversation when they were noted."""
+        return list((await self._reader.submit(epoch.stray_worktrees)).values())
+
+    async def note_worktrees(self, strays: Sequence[model.StrayWorktree] = (), *, settled: Sequence[str] = ()) -> None:
+        """As `epoch.note_worktrees`."""
+        await self._writer.submit(epoch.note_worktrees, strays, settled=settled)
+
     # Executions, approvals, processes, sessions.
 
     async def open_executions(self, conversation_id: ConversationId) -> list[Execution]:
@@ -416,9 +424,9 @@ class Store:
         )
         return await self._first(tables.EXECUTION, where, conversation_id)
 
-    async def spent_usd(self, day: str) -> float:
-        """What all executions of a day (YYYY-MM-DD, local) have cost, in United States dollars."""
-        return await self._reader.submit(tables.cost_of, day)
+    async def spent_usd(self, days: int) -> list[tuple[str, float]]:
+        """What all executions of each of the last days (YYYY-MM-DD, local) with costs have cost; the oldest first."""
+        return await self._reader.submit(tables.cost_by_day, days)
 
     async def open_approvals(self, conversation_id: ConversationId) -> list[model.Approval]:
         """A conversation's approvals that are pending, or answered but not delivered; the oldest first."""
@@ -491,6 +499,10 @@ class Store:
     async def remove_device(self, device_id: str) -> model.Device | None:
         """Remove a device and return it; None when it does not exist."""
         return await self._writer.submit(device_table.remove_device, device_id)
+
+    async def remove_devices(self, device_id: str, *, paired: bool) -> list[model.Device]:
+        """As `device_table.remove_devices`: all of them or none."""
+        return await self._writer.submit(device_table.remove_devices, device_id, paired=paired)
 
     async def open_pairings(self, at: Milliseconds) -> list[model.Pairing]:
         """The pairing codes that can be redeemed at this time, the oldest first."""
