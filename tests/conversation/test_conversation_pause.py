@@ -124,6 +124,30 @@ async def test_it_waits_for_a_client_when_the_setting_is_off(tmp_path: Path) -> 
         assert await said(room, session) == ["limited", "A", "second"]
 
 
+@pytest.mark.parametrize("by", ["reload", "restart"])
+async def test_a_setting_that_is_switched_off_while_it_waits_ends_the_time(tmp_path: Path, by: str) -> None:
+    """Clients show no time at which nothing happens."""
+    off = "off" if by == "restart" else "on"
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.record.id
+        await client.execute(project_id, limit(600))
+        await is_paused(room, session)
+    async with open_room(tmp_path, limits__resume_after_reset=off) as room:
+        session = room.projects.get(project_id)
+        if by == "reload":
+            hold = session.state.record.queue_hold
+            assert hold is not None
+            assert hold.until is not None
+            room.reload(limits__resume_after_reset="off")
+
+        def is_open_ended() -> bool:
+            hold = session.state.record.queue_hold
+            return hold is not None and hold.until is None and " at " not in hold.message
+
+        await until(is_open_ended)
+
+
 async def test_the_conversation_is_another_one_when_it_continues(tmp_path: Path) -> None:
     """Its session has not got the prompt, so it gets it again."""
     async with open_room(tmp_path) as room, room.client() as client:

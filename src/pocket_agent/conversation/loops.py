@@ -559,15 +559,16 @@ class ConversationLoops:
         return min(due) if due else None
 
     def _hold_left(self) -> float | None:
-        """Seconds until the hold of the queue ends, at most a minute; None when it does not end by itself.
+        """Seconds until the time of the hold ends, at most a minute; None when it has no time.
 
-        The time is that of the wall clock, which may be set, and goes on while the machine sleeps. A clock that was set
-        back to before the hold was ahead, perhaps by years: the hold ends, and a limit that is not over refuses again.
+        Without `limits.resume_after_reset` it ends at once. The time is that of the wall clock, which may be set, and
+        goes on while the machine sleeps. A clock that was set back to before the hold was ahead, perhaps by years: the
+        hold ends, and a limit that is not over refuses again.
         """
         hold, at = self._state.record.queue_hold, now()
-        if hold is None or hold.until is None or not self._state.limits.resumes:
+        if hold is None or hold.until is None:
             return None
-        if at < hold.since - _HOLD_SECONDS * 1000:
+        if not self._state.limits.resumes or at < hold.since - _HOLD_SECONDS * 1000:
             return 0.0
         return min(_HOLD_SECONDS, max(0.0, (hold.until - at) / 1000))
 
@@ -606,8 +607,10 @@ class ConversationLoops:
         return self._interrupt_deadline[1] - time.monotonic()
 
     async def _on_time(self) -> None:
-        if self._hold_left() == 0.0:
-            await self.release_hold()
+        hold = self._state.record.queue_hold
+        if hold is not None and self._hold_left() == 0.0:
+            resumes = self._state.limits.resumes
+            await self._write_hold(None if resumes else queue_hold(hold.reason, "", hold.since))
         if self._state.current is None and not self._state.works_alone:
             self._interrupt_deadline = None
             await self._close_if_idle()
