@@ -116,6 +116,15 @@ async def test_only_sessions_of_the_project_are_listed_the_last_written_first(
         await transcripts.page([str(machine.project)], name_of(2), None, limit=1, max_bytes=1000)
 
 
+async def test_a_directory_that_leads_out_of_the_project_is_not_its_own(
+    transcripts: Transcripts, machine: Machine
+) -> None:
+    for number, way in enumerate(("..", "../elsewhere", "inside/../../elsewhere"), 1):
+        machine.write({**machine.prompt("x"), "cwd": f"{machine.project}/{way}"}, number=number)
+        assert await transcripts.find([str(machine.project)], name_of(number)) is None
+    assert (await transcripts.sessions([str(machine.project)], 10)).sessions == []
+
+
 async def test_a_file_that_grows_is_not_summarized_again(
     transcripts: Transcripts, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """What viewers and devices of some projects may ask for: every request there is is tried."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -148,6 +149,31 @@ async def test_a_viewer_that_tries_everything_changes_nothing(room: Room) -> Non
     assert session.state.record == before[0]
     assert [device.id for device in await room.store.devices()][:1] == [device.id for device in before[1]]
     assert len(room.projects) == 1
+
+
+async def test_a_viewer_that_asks_an_agent_again_and_again_keeps_no_request_waiting(room: Room) -> None:
+    """Each question to an agent that does not answer takes 5 seconds, in which no other request is carried out."""
+    session = await room.project()
+    project_id = session.state.record.id
+    order: list[str] = []
+    async with wire_of(room, view_only=True) as viewer, room.wire() as wire:
+        await wire.ask("execute", {"prompt": "mute ask Bash"}, project_id=project_id)
+        await until(lambda: bool(session.state.approvals))
+        asked = {"type": "agent_report", "project_id": project_id, "data": {"report": "context"}}
+
+        async def answered(client: Wire, request_id: str) -> None:
+            await client.answer(request_id)
+            order.append(request_id)
+
+        for number in range(5):
+            await viewer.send({**asked, "request_id": f"report {number}"})
+        await viewer.works()
+        async with asyncio.TaskGroup() as tasks:
+            await wire.send({"type": "agent_kill", "project_id": project_id, "request_id": "kill"})
+            tasks.create_task(answered(wire, "kill"))
+            for number in range(5):
+                await answered(viewer, f"report {number}")
+    assert order.index("kill") <= 2, order
 
 
 async def test_a_viewer_sees_what_happens(room: Room) -> None:

@@ -126,6 +126,23 @@ async def test_a_denial_has_a_reason_and_limited_devices_may_give_it(room: Room)
         assert decision == {"behavior": "deny", "message": "no"}
 
 
+async def test_a_limited_device_answers_a_question_of_a_terminal(room: Room) -> None:
+    """As one of an agent: the answers are the only change of the input that it may make."""
+    project_id = (await room.project()).state.record.id
+    question = {"questions": [{"question": "Which?"}]}
+    async with listening(room) as data_dir, wire_of(room, projects=(project_id,)) as wire:
+        await wire.ask("project_join", project_id=project_id)
+        given = hook(room.folder / "project", tool_name="AskUserQuestion", tool_input=question)
+        process = await relay(data_dir, given)
+        answer = {"approval_id": (await asked(wire))["approval_id"], "behavior": "allow"}
+        updated = {**question, "answers": {"Which?": "this"}}
+        other = {**answer, "updated_input": {**updated, "more": 1}}
+        assert code(await wire.ask("approval_respond", other, project_id=project_id)) == "FORBIDDEN"
+        reply = await wire.ask("approval_respond", {**answer, "updated_input": updated}, project_id=project_id)
+        assert reply["type"] == "approval_resolved"
+        assert json.loads(await printed(process))["hookSpecificOutput"]["decision"]["updatedInput"] == updated
+
+
 async def test_an_answer_is_unknown_in_other_projects(room: Room) -> None:
     project_id = (await room.project()).state.record.id
     other_id = (await room.project("other")).state.record.id

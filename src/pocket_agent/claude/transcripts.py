@@ -859,9 +859,11 @@ def _is_folder_of(name: str, prefix: str) -> bool:
 
 
 def _directory(summary: Summary, places: Sequence[str]) -> str | None:
-    """The directory of a session, if it is one of `places` or inside one."""
+    """The directory of a session, if it is one of `places` or inside one; the CLI writes it without `..`."""
     found = summary.directory
-    return found if found is not None and any(_is_inside(found, place) for place in places) else None
+    if found is None or ".." in found.split("/"):
+        return None
+    return found if any(_is_inside(found, place) for place in places) else None
 
 
 def _is_inside(path: str, directory: str) -> bool:

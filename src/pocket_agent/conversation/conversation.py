@@ -1,5 +1,6 @@
 """The requests that clients make of one conversation: stop the agent, answer approvals, change options and sessions."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
@@ -71,6 +72,8 @@ class Conversation:
         self._settings = settings
         self._observer = observer
         self.prompts = PromptQueue(loops, state, store, settings, observer)
+        # Reports wait here for each other, so that not all of them are before the next request in the mutex.
+        self._reporting = asyncio.Lock()
 
     async def kill(self, *, execution_id: str | None = None, hold_queue: bool = False) -> AgentKillData:
         """End all work (a prompt, a turn of the agent's own, subagents, commands) and every process of the agent.
@@ -262,7 +265,7 @@ class Conversation:
             ValidationError: it refuses, as an older CLI does, or its answer cannot be read.
         """
         project_id = self.state.record.project_id
-        async with self.loops.turn():
+        async with self._reporting, self.loops.turn():
             try:
                 match what:
                     case "context":

@@ -314,12 +314,12 @@ def suggestions(approval: Approval) -> msgspec.Raw | None:
     return control.remembered(request) if request is not None else None
 
 
-def changes_input(approval: Approval, updated_input: Mapping[str, msgspec.Raw]) -> bool:
+def changes_input(asking: Approval | PermissionRequest, updated_input: Mapping[str, msgspec.Raw]) -> bool:
     """Whether a client's input differs from the agent's by more than the answers to its questions.
 
     The CLI takes the answers to `AskUserQuestion` as the field `answers` of its input.
     """
-    request = _request_of(approval)
+    request = _request_of(asking) if isinstance(asking, Approval) else asking
     if request is None or request.tool_name != "AskUserQuestion":
         return True
     asked, given = (_without_answers(input_) for input_ in (bytes(request.input), msgspec.json.encode(updated_input)))

@@ -502,11 +502,12 @@ class Handlers:
         self, call: Call, conversation: Conversation, request: requests.ApprovalRespond
     ) -> Reply:
         updated = request.updated_input
-        if self._terminal_approvals.has(request.approval_id):
-            check_limited_answer(call.device, changed=updated is not None, remembered=request.remember)
-            return await self._terminal_approvals.respond(conversation, request, call.device.name)
-        changed = updated is not None and conversation.changes_input(request.approval_id, updated)
+        of_terminal = self._terminal_approvals.has(request.approval_id)
+        asker = self._terminal_approvals if of_terminal else conversation
+        changed = updated is not None and asker.changes_input(request.approval_id, updated)
         check_limited_answer(call.device, changed=changed, remembered=request.remember)
+        if of_terminal:
+            return await self._terminal_approvals.respond(conversation, request, call.device.name)
         return await conversation.respond(request, call.device.name)
 
     async def on_prompt_edit(self, call: Call, conversation: Conversation, request: requests.PromptEdit) -> Reply:

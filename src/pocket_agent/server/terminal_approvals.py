@@ -30,7 +30,7 @@ from pocket_agent.claude.stream import without_surrogates
 from pocket_agent.claude.transcripts import RunningSession, Transcripts
 from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.conversation.conversation_log import live_draft, now, tick
-from pocket_agent.conversation.state import check_answer, resolved_data
+from pocket_agent.conversation.state import changes_input, check_answer, resolved_data
 from pocket_agent.errors import ApprovalNotFoundError, FileOperationError
 from pocket_agent.events import Observer, SettingIgnored
 from pocket_agent.policy import Policy
@@ -112,6 +112,11 @@ class TerminalApprovals:
     def sees_dialog(self, approval_id: str) -> bool:
         """Whether the CLI is known to show its own dialog for a pending approval."""
         return approval_id in self._pending and self._pending[approval_id].dialog is not None
+
+    def changes_input(self, approval_id: str, updated_input: Mapping[str, msgspec.Raw]) -> bool:
+        """As that of a conversation."""
+        waiting = self._pending.get(approval_id)
+        return waiting is None or changes_input(waiting.request, updated_input)
 
     async def respond(self, conversation: Conversation, request: ApprovalRespond, by: str) -> ApprovalResolvedData:
         """Answer a hook; the first answer wins.
