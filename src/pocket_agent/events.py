@@ -413,6 +413,12 @@ class ExecutionFinished(Event):
     model: str | None  # the model that answered
     usage: tuple[ModelUsage, ...]  # by model, as the CLI reported it
     requested_model: Annotated[str | None, NOT_LOGGED] = None  # the model that the prompt requested
+    was_paused: Annotated[bool, NOT_LOGGED] = False  # `waited` then has the time paused as well
+
+    @property
+    def measured(self) -> float:
+        """Seconds from the start to the end; without the time paused, and the waits, of one that was paused."""
+        return max(0.0, self.duration - self.waited) if self.was_paused else self.duration
 
     @property
     def error_code(self) -> str | None:

@@ -281,6 +281,14 @@ def test_what_cannot_be_read_is_told(tmp_path: Path, content: str) -> None:
     assert [claim[1] for claim in found(tmp_path)] == ["unknown", "variable"]
 
 
+@pytest.mark.parametrize(
+    "head", ["x: !!bool y", "x: !!int ''", "x: !!timestamp y", 'x: "\\UFFFFFFFF"', "x: 2001-99-99"]
+)
+def test_a_head_whose_values_do_not_fit_their_tags_is_no_yaml(tmp_path: Path, head: str) -> None:
+    put(tmp_path, ".claude/agents/a.md", f"---\n{head}\n---\ntext\n")
+    assert [(kind, text) for _, kind, text in found(tmp_path)] == [("unknown", f"a head that is no YAML: {head}")]
+
+
 def test_a_file_that_is_none_keeps_nobody_waiting(tmp_path: Path) -> None:
     (tmp_path / ".claude").mkdir()
     os.mkfifo(tmp_path / SETTINGS)

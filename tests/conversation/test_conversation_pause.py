@@ -68,6 +68,9 @@ async def test_it_continues_after_the_reset_and_the_queue_behind_it(tmp_path: Pa
         assert (paused.reason, continued.reason) == (HoldReason.USAGE_LIMIT, HoldReason.USAGE_LIMIT)
         assert continued.context == paused.context == room.seen.of(ExecutionFinished)[0].context
         assert continued.waited > 0
+        ended = room.seen.of(ExecutionFinished)
+        assert ended[0].duration > continued.waited > ended[0].measured, "the time paused is no time of an execution"
+        assert ended[1].measured == ended[1].duration
         assert session.state.record.queue_hold is None
         assert [event.status for event in room.seen.of(ExecutionFinished)] == [ExecutionStatus.SUCCESS] * 3
 

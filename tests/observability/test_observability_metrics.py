@@ -71,8 +71,16 @@ def handled(kind: str, code: str | None = None, duration: float = 0.25) -> event
 
 
 def finished(status: ExecutionStatus, **fields: Any) -> Event:
-    """The end of an execution that used nothing."""
-    return example(events.ExecutionFinished, **{"status": status, "code": None, "usage": (), **fields})
+    """The end of an execution that used nothing, and was not paused."""
+    return example(
+        events.ExecutionFinished, **{"status": status, "code": None, "usage": (), "was_paused": False, **fields}
+    )
+
+
+def test_the_time_paused_is_no_time_of_an_execution() -> None:
+    """Otherwise two executions that a usage limit has stopped are slow ones."""
+    event = finished(ExecutionStatus.SUCCESS, duration=18_060.0, waited=18_000.0, was_paused=True)
+    assert changes(MetricObserver(), event)[at("execution_duration_seconds_sum", status="success")] == 60.0
 
 
 def test_a_request_that_is_answered() -> None:

@@ -172,7 +172,7 @@ async def test_limits_are_those_of_the_metrics(tmp_path: Path) -> None:
 def test_executions_are_counted_by_how_they_ended() -> None:
     tally = ExecutionStatistics()
     for ended in ("success", "success", "error", "timeout", "killed"):
-        tally.emit(example(ExecutionFinished, status=ExecutionStatus(ended), duration=0.5))
+        tally.emit(example(ExecutionFinished, status=ExecutionStatus(ended), duration=0.5, was_paused=False))
     tally.emit(example(ProjectCreated))
     assert (tally.total, tally.success, tally.failed, tally.seconds) == (5, 2, 2, 2.5)
 

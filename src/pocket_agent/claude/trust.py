@@ -471,7 +471,7 @@ def _head(text: str) -> Iterator[_Found]:
         return
     try:
         head = yaml.safe_load(match[1]) or {}
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, ValueError, RecursionError):
         head = None
     if not isinstance(head, dict):
         yield ClaimKind.UNKNOWN, f"a head that is no YAML: {match[1].strip()}"

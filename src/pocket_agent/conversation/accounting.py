@@ -444,4 +444,5 @@ def execution_event(execution: Execution) -> ExecutionFinished:
         model=execution.model,
         usage=execution.usage,
         requested_model=execution.options.model,
+        was_paused=execution.paused_for is not None,
     )

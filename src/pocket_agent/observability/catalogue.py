@@ -211,7 +211,7 @@ EXECUTIONS_TOTAL: Final = _counter(
 )
 EXECUTION_DURATION: Final = _seconds(
     "execution_duration_seconds",
-    "Time from the start of an execution to its end, waiting for approvals included.",
+    "Time from the start of an execution to its end, waits for approvals included; of a paused one the time it worked.",
     (1, 5, 10, 30, 60, 120, 300, 600),
     status=_STATUS,
 )

@@ -242,7 +242,7 @@ class MetricObserver:
     def _execution_finished(self, event: events.ExecutionFinished) -> None:
         exemplar = self._exemplar(event.context)
         self._inc(catalogue.EXECUTIONS_TOTAL, event.status, exemplar=exemplar)
-        self._observe(catalogue.EXECUTION_DURATION, event.duration, event.status, exemplar=exemplar)
+        self._observe(catalogue.EXECUTION_DURATION, event.measured, event.status, exemplar=exemplar)
         if event.error_code is not None:
             self._inc(catalogue.ERRORS_TOTAL, event.error_code, "execution")
         self._use(event.context.project_id, event.usage)

@@ -117,7 +117,7 @@ class ExecutionStatistics:
         if not isinstance(event, ExecutionFinished):
             return
         self.total += 1
-        self.seconds += event.duration
+        self.seconds += event.measured
         self.success += event.status == ExecutionStatus.SUCCESS
         self.failed += event.status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
         if event.started_at is not None:

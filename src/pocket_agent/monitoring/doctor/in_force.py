@@ -103,13 +103,13 @@ class _Route(TypedDict, total=False):
     routes: "list[_Route] | None"
 
 
-class _Receiver(TypedDict):
+class _ReceiverForm(TypedDict):
     name: str
 
 
 class _AlertmanagerForm(TypedDict, total=False):
     route: _Route
-    receivers: list[_Receiver] | None
+    receivers: list[_ReceiverForm] | None
     inhibit_rules: list[dict[str, Any]] | None
 
 
