@@ -100,6 +100,20 @@ async def test_a_prompt_stays_behind_a_paused_one_when_the_clock_is_set_back(
         assert session.state.record.queue_hold is not None
 
 
+async def test_a_hold_of_a_clock_that_was_ahead_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reset seemed to be over, so the hold would end soon by that clock: a year later by the right one."""
+    clocks = Clocks(monkeypatch)
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        prompt = limit(600)
+        clocks.wall = 365 * DAY
+        await client.execute(session.state.record.id, prompt)
+        await is_paused(room, session)
+        clocks.wall = 0
+        session.loops.tick.set()
+        await room.eventually(ExecutionContinued)
+
+
 async def continue_anew(client: Client, session: Conversation) -> None:
     """Continue a paused execution with its own prompt."""
     await client.new_session(session.state.record.id)

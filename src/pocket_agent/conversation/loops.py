@@ -552,12 +552,15 @@ class ConversationLoops:
     def _hold_left(self) -> float | None:
         """Seconds until the hold of the queue ends, at most a minute; None when it does not end by itself.
 
-        The time is that of the wall clock, which may be set, and goes on while the machine sleeps.
+        The time is that of the wall clock, which may be set, and goes on while the machine sleeps. A clock that was set
+        back to before the hold was ahead, perhaps by years: the hold ends, and a limit that is not over refuses again.
         """
-        hold = self._state.record.queue_hold
+        hold, at = self._state.record.queue_hold, now()
         if hold is None or hold.until is None or not self._state.limits.resumes:
             return None
-        return min(_HOLD_SECONDS, max(0.0, (hold.until - now()) / 1000))
+        if at < hold.since - _HOLD_SECONDS * 1000:
+            return 0.0
+        return min(_HOLD_SECONDS, max(0.0, (hold.until - at) / 1000))
 
     def _deadline(self) -> float | None:
         state = self._state
