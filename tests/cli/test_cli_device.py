@@ -295,3 +295,18 @@ def test_an_open_code_is_listed_and_cancelled(devices: Commands, capsys: pytest.
     assert devices("cancel", code) == (0, f"The pairing code {code} is void.\n", "")
     assert devices("list") == (0, "", "")
     assert devices("cancel", code)[0] == 1
+
+
+def test_paired_devices_are_revoked_also_when_the_audit_log_cannot_be_written(devices: Commands) -> None:
+    devices("add", "one")
+    with connection_beside(database_path(devices.data_dir)) as connection:
+        maker = device_named(connection, "one")
+        assert maker is not None
+        second, _ = new_device("second")
+        add_device(connection, msgspec.structs.replace(second, paired_by=maker.id))
+    (devices.data_dir / "audit.log").unlink()
+    (devices.data_dir / "audit.log").mkdir()
+    status, _, said = devices("revoke", "one", "--paired")
+    assert (status != 0, "It was done" in said) == (True, True)
+    with connection_beside(database_path(devices.data_dir)) as connection:
+        assert device_named(connection, "second") is None

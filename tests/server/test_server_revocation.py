@@ -1,6 +1,8 @@
 """What ends with a device: its pairing codes, its queued prompts, and on demand what it runs and whom it let in."""
 
 import contextlib
+import errno
+import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from pocket_agent.errors import ForbiddenError
 from pocket_agent.model import Device, Execution, ExecutionId, ExecutionStatus
 from pocket_agent.server.auth import hash_token, new_device, new_token
 from pocket_agent.server.pairing import new_pairing
-from pocket_agent.storage import Change, Store
+from pocket_agent.storage import Change, Store, device_table
 from tests.harness.follow import eventually
 from tests.server.room import Room, Wire, open_room, until
 
@@ -223,6 +225,24 @@ async def test_the_devices_that_it_let_in_are_revoked_on_demand(room: Room) -> N
         told = (await wire.ask("device_revoke", {"device_id": phone.device.id, "paired": True}))["data"]
         assert told["revoked"] == [phone.device.id, second.id, third.id]
         assert [device.name for device in await room.store.devices()] == ["test"]
+
+
+async def test_either_all_or_none_of_them_are_revoked(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that refuses, like a kill, between the first and the second."""
+    async with room.wire() as wire, guest(room) as phone:
+        second, _ = new_device("second")
+        await room.store.add_device(msgspec.structs.replace(second, paired_by=phone.device.id))
+        remove = device_table.remove_device
+
+        def refused(connection: sqlite3.Connection, device_id: str) -> Device | None:
+            if device_id == second.id:
+                raise OSError(errno.EIO, "input or output error")
+            return remove(connection, device_id)
+
+        monkeypatch.setattr(device_table, "remove_device", refused)
+        revoked = await wire.ask("device_revoke", {"device_id": phone.device.id, "paired": True})
+        assert revoked["data"]["code"] == "FILE_OPERATION"
+        assert {device.name for device in await room.store.devices()} == {"test", "phone", "second"}
 
 
 async def test_a_prompt_does_not_start_after_a_restart_when_its_device_is_gone(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from pocket_agent.protocol.frame import timestamp
 from pocket_agent.server.auth import hash_token, new_device, new_token
 from pocket_agent.server.pairing import check_name
 from pocket_agent.settings import LoadedSettings, printable
+from pocket_agent.storage.database import transaction
 
 _HINT: Final = "--kill would have killed it; another device can (web client, `pocket-agent chat`)."
 
@@ -150,9 +151,9 @@ def revoke(loaded: LoadedSettings, name: str, *, kill: bool = False, paired: boo
     with open_database(loaded) as connection:
         device = _named(connection, name)
         others = storage.let_in_by(storage.devices(connection), device.id)
-        ended = [device, *(others if paired else [])]
+        with transaction(connection):
+            ended = storage.remove_devices(connection, device.id, paired=paired)
         for each in ended:
-            storage.remove_device(connection, each.id)
             details: dict[str, object] = {"device_id": each.id, "name": each.name, "kill": kill}
             note(loaded, connection, "device_revoke", details)
         running = _running(connection, ended)

@@ -22,7 +22,7 @@ from pocket_agent.server.auth import hash_token, new_token
 from pocket_agent.server.connection import CLOSE_GOING_AWAY, CLOSE_REVOKED, Call, Connection
 from pocket_agent.server.pairing import PAIRING_SECONDS, check_name, new_pairing
 from pocket_agent.settings import CurrentSettings, is_loopback
-from pocket_agent.storage import Store, let_in_by
+from pocket_agent.storage import Store
 
 REVOKED: Final = "this device was revoked"  # the reason in the close frame of a revoked device
 _ROTATED: Final = "this device's token was replaced"
@@ -74,15 +74,11 @@ class Devices:
 
     async def on_device_revoke(self, call: Call, request: requests.DeviceRevoke) -> requests.DeviceRevokedData:
         """End the access of a device, its connections, queued prompts and pairing codes."""
-        paired = let_in_by(await self.store.devices(), request.device_id) if request.paired else []
         ended = []
-        for device_id in (request.device_id, *(device.id for device in paired)):
-            device = await self.store.remove_device(device_id)
-            if device is None:
-                continue
-            ended.append(device_id)
+        for device in await self.store.remove_devices(request.device_id, paired=request.paired):
+            ended.append(device.id)
             self.observer.emit(DeviceRevoked(device.name, call.device.name))
-            self._end(device_id, CLOSE_REVOKED, REVOKED)
+            self._end(device.id, CLOSE_REVOKED, REVOKED)
         if request.device_id not in ended:
             raise ValidationError(_ABSENT)
         withdrawn, running = await self.withdraw(lambda prompt: prompt.device_id in ended, kill=request.kill)

@@ -122,6 +122,13 @@ def let_in_by(found: Iterable[Device], device_id: str) -> list[Device]:
     return paired
 
 
+def remove_devices(connection: sqlite3.Connection, device_id: str, *, paired: bool) -> list[Device]:
+    """Remove a device, and if `paired` those of `let_in_by`, inside the caller's transaction; returns the removed."""
+    others = let_in_by(devices(connection), device_id) if paired else []
+    removed = (remove_device(connection, found) for found in (device_id, *(device.id for device in others)))
+    return [device for device in removed if device is not None]
+
+
 def require_maker(connection: sqlite3.Connection, device_id: str | None, generation: int) -> None:
     """Raise ForbiddenError when a device was revoked, or its credential replaced, since it made a request.
 

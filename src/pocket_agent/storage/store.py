@@ -500,6 +500,10 @@ class Store:
         """Remove a device and return it; None when it does not exist."""
         return await self._writer.submit(device_table.remove_device, device_id)
 
+    async def remove_devices(self, device_id: str, *, paired: bool) -> list[model.Device]:
+        """As `device_table.remove_devices`: all of them or none."""
+        return await self._writer.submit(device_table.remove_devices, device_id, paired=paired)
+
     async def open_pairings(self, at: Milliseconds) -> list[model.Pairing]:
         """The pairing codes that can be redeemed at this time, the oldest first."""
         return await self._reader.submit(device_table.open_pairings, at)
