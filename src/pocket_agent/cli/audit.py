@@ -16,14 +16,18 @@ from pocket_agent.storage.database import database_path
 
 
 def note(loaded: LoadedSettings, connection: sqlite3.Connection, action: str, details: Mapping[str, object]) -> None:
-    """Append what a command has done; a server may be writing to the same log."""
+    """Append what a command has done; a server may be writing to the same log.
+
+    A failure is reported on standard error, and the command goes on: a new token that it did not show would be lost.
+    """
     if not loaded.settings.audit.enabled:
         return
     record = AuditRecord(timestamp(), action, by=f"{getpass.getuser()} (command)", details=details)
     try:
         head = append(audit_path(loaded.settings.data.dir), [record], _known(connection))
     except OSError as error:
-        raise FileOperationError(f"It was done, but the audit log cannot be written: {error.strerror}.") from error
+        typer.echo(f"The audit log cannot be written ({error.strerror}), so it lacks this change.", err=True)
+        return
     advance_audit_head(connection, head.seq, head.digest)
 
 
