@@ -1,10 +1,12 @@
 """The audit log as a file: its chain, its mode, who writes it, and how each kind of tampering shows."""
 
+import dataclasses
 import errno
 import json
 import multiprocessing
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from pocket_agent.audit.audit_log import EMPTY, GENESIS, MAX_LINE, AuditRecord, Head, append, bounded, digest_of, encode
 from pocket_agent.audit.verification import Verification, verify
+from tests.harness import DEADLINE_SECONDS
 
 AT = "2030-01-02T03:04:05.678Z"
 
@@ -83,6 +86,20 @@ def test_it_is_not_written_through_a_link(tmp_path: Path) -> None:
         append(tmp_path / "audit.log", [record()], EMPTY)
     assert refused.value.errno == errno.ELOOP
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_pipe_in_its_place_does_not_stop_the_server(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "audit.log")
+    trying = threading.Thread(target=_append_long, args=(tmp_path / "audit.log",), daemon=True)
+    trying.start()
+    trying.join(DEADLINE_SECONDS)
+    assert not trying.is_alive()
+
+
+def _append_long(path: Path) -> None:
+    long = dataclasses.replace(record(), details={"long": "x" * 8000})
+    with pytest.raises(OSError, match=r"."):
+        append(path, [long] * 100, EMPTY)
 
 
 @given(st.text(), st.dictionaries(st.text(), st.text() | st.none() | st.integers()))

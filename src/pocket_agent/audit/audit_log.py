@@ -211,7 +211,8 @@ def append(path: Path, records: Sequence[AuditRecord], known: Head) -> Head:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    # O_NONBLOCK: a pipe in its place would stop the thread, and with it the end of the server.
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, _PRIVATE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
