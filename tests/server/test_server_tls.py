@@ -7,9 +7,10 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Self
 
 import pytest
 from cryptography import x509
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pocket_agent.errors import ConfigurationError
+from pocket_agent.server import self_signed
 from pocket_agent.server.self_signed import make_self_signed
 from pocket_agent.server.tls import Tls
 from pocket_agent.settings import TlsSettings
@@ -121,15 +123,27 @@ async def test_a_client_that_trusts_it_gets_in_by_every_name(tmp_path: Path) -> 
             await asyncio.open_connection("127.0.0.1", port, ssl=ssl.create_default_context())
 
 
-def test_it_is_renewed_before_it_expires(tmp_path: Path) -> None:
+class _ClockAhead(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) + timedelta(days=3650)
+
+
+@pytest.mark.parametrize("case", ["expires", "clock ahead"])
+def test_it_is_renewed_before_it_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    """And so is one that was made while the clock was ahead, which no client accepts before that time."""
     folder = tmp_path / "tls"
     old = Tls(TlsSettings(), folder, [])
-    for path, pem in zip(("cert.pem", "key.pem"), make_self_signed([], timedelta(days=29)), strict=True):
+    with monkeypatch.context() as patch:
+        if case == "clock ahead":
+            patch.setattr(self_signed, "datetime", _ClockAhead)
+        made = make_self_signed([], timedelta(days=29 if case == "expires" else 365))
+    for path, pem in zip(("cert.pem", "key.pem"), made, strict=True):
         (folder / path).write_bytes(pem)
     before = serial(old.certificate.cert.read_bytes())
     old.use(old.read(TlsSettings(), []))
     assert serial(old.certificate.cert.read_bytes()) != before
-    assert old.certificate.not_after - datetime.now(UTC) > timedelta(days=300)
+    assert timedelta(days=300) < old.certificate.not_after - datetime.now(UTC) < timedelta(days=400)
     assert {path.name: mode(path) for path in folder.iterdir()} == {"cert.pem": 0o644, "key.pem": 0o600}
     after = serial(old.certificate.cert.read_bytes())
     old.use(old.read(TlsSettings(), []))

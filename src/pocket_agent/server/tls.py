@@ -31,6 +31,7 @@ class Certificate:
 
     cert: Path
     key: Path
+    not_before: datetime  # when it becomes valid
     not_after: datetime  # when it expires
     self_signed: bool  # whether the server made it
     names: tuple[str, ...] = ()  # its DNS names (RFC 6125, section 6.4.4) in lower case, some with a `*`
@@ -57,7 +58,7 @@ class Tls:
         self.use(self.read(settings, hosts))
 
     def read(self, settings: TlsSettings, hosts: Sequence[str]) -> Certificate:
-        """Find the certificate of these settings; replaces a self-signed one that is about to expire.
+        """Find the certificate of these settings; replaces a self-signed one that is about to expire, or not valid yet.
 
         Raises:
             ConfigurationError: it cannot be used.
@@ -68,7 +69,9 @@ class Tls:
         with suppress(ConfigurationError):  # missing, or the server was killed after it had written one of the two
             found = _read(cert, key, self_signed=True)
             names = {*found.names, *found.addresses}
-            lasts = found.not_after - datetime.now(UTC) > _RENEW_BEFORE
+            now = datetime.now(UTC)
+            # One that is not valid yet was made while the clock was ahead.
+            lasts = found.not_before <= now < found.not_after - _RENEW_BEFORE
             if lasts and all(_spelled(host) in names for host in hosts):
                 return found
         self._directory.mkdir(mode=_PUBLIC_DIRECTORY, parents=True, exist_ok=True)
@@ -109,13 +112,14 @@ def _read(cert: Path, key: Path, *, self_signed: bool) -> Certificate:
     _load(context, cert, key)
     try:
         found = _shown(context, cert)
-        not_after = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(found["notAfter"])), UTC)
+        times = (str(found[name]) for name in ("notBefore", "notAfter"))
+        not_before, not_after = (datetime.fromtimestamp(ssl.cert_time_to_seconds(time), UTC) for time in times)
         names = list(found.get("subjectAltName", ()))
     except (ssl.SSLError, ValueError, KeyError):
-        not_after, names = _parsed(cert)
+        (not_before, not_after), names = _parsed(cert)
     dns = tuple(name.rstrip(".").lower() for kind, name in names if kind == "DNS")
     addresses = tuple(_spelled(name) for kind, name in names if kind == "IP Address")
-    return Certificate(cert, key, not_after, self_signed, dns, addresses)
+    return Certificate(cert, key, not_before, not_after, self_signed, dns, addresses)
 
 
 def _shown(context: ssl.SSLContext, cert: Path) -> dict[str, Any]:
@@ -136,21 +140,22 @@ def _shown(context: ssl.SSLContext, cert: Path) -> dict[str, Any]:
     return dict(asking.getpeercert() or {})
 
 
-def _parsed(cert: Path) -> tuple[datetime, list[tuple[str, str]]]:
-    """When a certificate expires, and its names, also where OpenSSL would not trust it."""
+def _parsed(cert: Path) -> tuple[tuple[datetime, datetime], list[tuple[str, str]]]:
+    """When a certificate begins and expires, and its names, also where OpenSSL would not trust it."""
     from cryptography import x509
 
     try:
         parsed = x509.load_pem_x509_certificate(cert.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"The certificate {cert} (server.tls.cert) cannot be read: {error}.") from error
+    valid = parsed.not_valid_before_utc, parsed.not_valid_after_utc
     try:
         found = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        return parsed.not_valid_after_utc, []  # clients do not find a name in it, either
+        return valid, []  # clients do not find a name in it, either
     names = [("DNS", name) for name in found.get_values_for_type(x509.DNSName)]
     addresses = [("IP Address", str(address)) for address in found.get_values_for_type(x509.IPAddress)]
-    return parsed.not_valid_after_utc, names + addresses
+    return valid, names + addresses
 
 
 def _spelled(host: str) -> str:
