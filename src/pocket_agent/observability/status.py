@@ -12,6 +12,7 @@ import msgspec
 import psutil
 
 from pocket_agent import __version__, events
+from pocket_agent.conversation.accounting import duration
 from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.conversation.state import usage_windows_data
 from pocket_agent.errors import FileOperationError, InternalError
@@ -288,7 +289,7 @@ def _running(conversation: Conversation) -> SlowExecutionData | None:
         status=ExecutionStatus.RUNNING,
         model=state.account.model or execution.options.model or state.record.model,
         started_at=timestamp(execution.started_at),
-        duration_ms=max(0, round(time.time() * 1000) - execution.started_at),
+        duration_ms=round(duration(execution) * 1000),
         waited_ms=execution.waited_ms,
         waiting=bool(state.approvals),
         conversation_id=_other(state.record.id),
