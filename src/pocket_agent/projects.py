@@ -13,7 +13,7 @@ from typing import Final
 from pocket_agent import errors
 from pocket_agent.claude.process import kill_marked, kill_orphans
 from pocket_agent.claude.trust import Inspection, check_shown, inspect
-from pocket_agent.conversation.accounting import Budget, UsageLimits
+from pocket_agent.conversation.accounting import KEPT_DAYS, Budget, UsageLimits
 from pocket_agent.conversation.agent import Agent, AgentContext
 from pocket_agent.conversation.capacity import Capacity
 from pocket_agent.conversation.conversation import Conversation
@@ -98,8 +98,8 @@ class Projects:
         """Load all projects, adopt running agents, and run the conversations; agents continue after it."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            today = self.budget.today
-            self.budget.load(today, await self._store.spent_usd(today))
+            for day, spent in await self._store.spent_usd(KEPT_DAYS):  # the clock may be a day ahead, and be set back
+                self.budget.load(day, spent)
             self.limits.load(await self._store.usage_windows())
             records = await self._store.conversations()
             processes = [await self._store.process(record.id) for record in records]

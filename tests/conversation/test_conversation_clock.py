@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from pocket_agent.client import Client
+from pocket_agent.conversation.accounting import Budget
 from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.events import ApprovalResolved, ExecutionContinued, ExecutionFinished, ProcessSpawned
-from pocket_agent.model import ExecutionStatus
+from pocket_agent.model import ExecutionStatus, Spending
+from pocket_agent.storage import Change
 from tests.conversation.test_conversation_pause import is_paused, limit, lose_agent
 from tests.server.room import open_room, until
 
@@ -114,6 +116,21 @@ async def test_a_hold_of_a_clock_that_was_ahead_ends(tmp_path: Path, monkeypatch
         clocks.wall = 0
         session.loops.tick.set()
         await room.eventually(ExecutionContinued)
+
+
+async def test_a_start_while_the_clock_is_ahead_keeps_the_budget_of_today(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today = "2030-01-02"
+    monkeypatch.setattr(Budget, "today", property(lambda _: today))
+    async with open_room(tmp_path) as room:
+        project_id = (await room.project()).state.record.project_id
+        await room.store.commit(Change(spent=(Spending(today, project_id, "project", "opus", cost_usd=2.0),)))
+    today = "2031-01-02"
+    async with open_room(tmp_path) as room:
+        assert room.projects.budget.spent_usd == 0
+        today = "2030-01-02"
+        assert room.projects.budget.spent_usd == 2
 
 
 async def continue_anew(client: Client, session: Conversation) -> None:

@@ -21,7 +21,7 @@ from pocket_agent.settings import CurrentSettings
 # ----------------------------------------------------------------------
 # The budget of a day, shared by all projects: counts spending, reports an excess, refuses new executions.
 
-_KEPT_DAYS: Final = 7
+KEPT_DAYS: Final = 7
 
 
 def local_day(at: Milliseconds) -> str:
@@ -91,7 +91,7 @@ class Budget:
         """Add United States dollars to a day (local date, YYYY-MM-DD), and report when its budget is used up."""
         after = self._spent.get(day, 0.0) + cost_usd
         others = [(name, spent) for name, spent in self._spent.items() if name != day]
-        self._spent = dict([*others[-_KEPT_DAYS:], (day, after)])
+        self._spent = dict([*others[-KEPT_DAYS:], (day, after)])
         if self._is_used_up(after) and self._reported != (day, self.limit_usd):
             self._reported = day, self.limit_usd
             refuse = self._settings.current.limits.refuse_over_budget

@@ -424,9 +424,9 @@ class Store:
         )
         return await self._first(tables.EXECUTION, where, conversation_id)
 
-    async def spent_usd(self, day: str) -> float:
-        """What all executions of a day (YYYY-MM-DD, local) have cost, in United States dollars."""
-        return await self._reader.submit(tables.cost_of, day)
+    async def spent_usd(self, days: int) -> list[tuple[str, float]]:
+        """What all executions of each of the last days (YYYY-MM-DD, local) with costs have cost; the oldest first."""
+        return await self._reader.submit(tables.cost_by_day, days)
 
     async def open_approvals(self, conversation_id: ConversationId) -> list[model.Approval]:
         """A conversation's approvals that are pending, or answered but not delivered; the oldest first."""

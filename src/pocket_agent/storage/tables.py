@@ -417,11 +417,10 @@ def add_spending(connection: sqlite3.Connection, spent: Spending) -> None:
     connection.execute(_ADD, SPENDING.row(spent))
 
 
-def cost_of(connection: sqlite3.Connection, day: str) -> float:
-    """What all projects have cost in a day (YYYY-MM-DD), in United States dollars."""
-    row = connection.execute("SELECT total(cost_usd) FROM spending WHERE day = ?", (day,)).fetchone()
-    cost: float = row[0]
-    return cost
+def cost_by_day(connection: sqlite3.Connection, days: int) -> list[tuple[str, float]]:
+    """What all projects have cost in each of the last days (YYYY-MM-DD) that have costs, in dollars; oldest first."""
+    query = "SELECT day, total(cost_usd) FROM spending GROUP BY day ORDER BY day DESC LIMIT ?"
+    return connection.execute(query, (days,)).fetchall()[::-1]
 
 
 def spending_since(connection: sqlite3.Connection, day: str) -> list[Spending]:
