@@ -367,6 +367,11 @@ class Git:
             return None
 
 
+def is_checked_out(worktree: Worktree) -> bool:
+    """Whether the checkout of a new worktree is complete, so that it may have work: git writes the index last."""
+    return (Path(worktree.git_dir) / "worktrees" / Path(worktree.root).name / "index").exists()
+
+
 async def _kill(process: asyncio.subprocess.Process) -> None:
     """End a process and all that it has started in its group."""
     with contextlib.suppress(ProcessLookupError):

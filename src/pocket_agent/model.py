@@ -250,7 +250,7 @@ class StrayWorktree(msgspec.Struct, frozen=True):
     """A worktree that no conversation has: yet, any more, or for ever when the server is killed now.
 
     Attributes:
-        is_new: whether it is being made, so that it has no work, and may be half a checkout.
+        is_new: whether it is being made, so that it may be half a checkout.
     """
 
     worktree: Worktree

@@ -31,7 +31,7 @@ from pocket_agent.events import (
     ProjectFaulted,
     StorageFailed,
 )
-from pocket_agent.git import Git, PendingWork, slug
+from pocket_agent.git import Git, PendingWork, is_checked_out, slug
 from pocket_agent.hub import Channel, Hub, WireFrame
 from pocket_agent.model import (
     ConversationId,
@@ -293,7 +293,8 @@ class Projects:
                 if worktree not in owned:
                     if is_new:
                         await kill_marked(worktree.root)  # git outlives a server that is killed
-                        await self.git.remove_worktree(worktree, keep_branch=True)
+                        if not await asyncio.to_thread(is_checked_out, worktree):
+                            await self.git.remove_worktree(worktree, keep_branch=True)
                     if not any(await self.git.pending_work(worktree)):
                         await self.git.remove_worktree(worktree, keep_branch=False)
                 await self._store.note_worktrees(settled=[worktree.root])

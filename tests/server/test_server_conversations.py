@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from pocket_agent.conversation.conversation_log import entry_draft
+from pocket_agent.model import StrayWorktree
+from tests.harness.follow import eventually
 from tests.harness.repository import git, repository
 from tests.server.room import Room, Wire, open_room, until
 from tests.server.test_server_permission import wire_of
@@ -158,6 +160,33 @@ async def test_a_deleted_project_takes_clean_worktrees_with_it_and_leaves_the_ot
     assert [path.exists() for path in paths] == [False, True]
     assert git(folder, "branch", "--format=%(refname:short)").split() == ["changed", "main"]
     assert await room.store.conversations() == []
+
+
+async def test_only_half_a_checkout_is_deleted_with_its_files(tmp_path: Path) -> None:
+    """As with a backup that was made while the worktrees were, and restored when they had work."""
+    async with open_room(tmp_path) as room, room.wire() as wire:
+        session = await room.project()
+        folder = Path(session.state.record.real_path)
+        repository(folder)
+        strays = []
+        for branch in ("half", "used"):
+            key = await begin(wire, session.state.record.id, worktree={"branch": branch})
+            record = room.projects.get(key).state.record
+            assert record.worktree is not None
+            strays.append(StrayWorktree(record.worktree, is_new=True))
+            (Path(record.path) / "new.txt").write_text("x")
+            await room.store.delete_project(record)
+        await room.store.note_worktrees(strays)
+        half, used = (Path(stray.worktree.root) for stray in strays)
+        (folder / ".git" / "worktrees" / half.name / "index").unlink()
+    async with open_room(tmp_path) as room:
+
+        async def settled() -> bool:
+            return not await room.store.stray_worktrees()
+
+        await eventually(settled, "the strays are settled")
+        assert (half.exists(), (used / "new.txt").exists()) == (False, True)
+        assert git(folder, "branch", "--format=%(refname:short)").split() == ["main", "used"]
 
 
 @pytest.mark.parametrize("fault", ["queue", "running"])
