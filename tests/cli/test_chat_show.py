@@ -8,12 +8,13 @@ import sys
 import unicodedata
 from typing import Any, cast
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from pocket_agent.cli.chat.actions import Actions, find
+from pocket_agent.cli.chat.actions import Actions, find, summary
 from pocket_agent.cli.chat.screen import Screen, Script
 from pocket_agent.cli.chat.transcript import (
     SPACES,
@@ -27,8 +28,8 @@ from pocket_agent.cli.chat.transcript import (
     tool_result,
 )
 from pocket_agent.client import Client
-from pocket_agent.model import ProjectState
-from pocket_agent.protocol.push import ProjectStateData
+from pocket_agent.model import HoldReason, ProjectState
+from pocket_agent.protocol.push import ProjectStateData, QueueHoldData
 from pocket_agent.protocol.requests import ExecuteData
 from tests.harness.tool import ROOT
 
@@ -444,6 +445,21 @@ def test_a_paused_execution_is_shown_once_with_the_ways_out() -> None:
     assert (transcript.hold, transcript.way_out) == (message, "/continue")
     transcript.frame("prompt", {"execution_id": "e", "prompt": "A short one.", "continues": "usage_limit"})
     assert shown.lines[-1] == "── the paused prompt continues ──"
+
+
+@pytest.mark.parametrize(
+    ("state", "pending", "held", "word"),
+    [
+        (ProjectState.IDLE, 0, False, "IDLE"),
+        (ProjectState.IDLE, 0, True, "on hold"),
+        (ProjectState.EXECUTING, 0, True, "EXECUTING"),
+        (ProjectState.EXECUTING, 1, True, "waits for approval"),
+    ],
+)
+def test_a_list_says_what_a_conversation_waits_for(state: ProjectState, pending: int, held: bool, word: str) -> None:
+    hold = QueueHoldData(HoldReason.LOST, "Why.", "t", None) if held else None
+    one = msgspec.structs.replace(project("one", "/x"), state=state, pending_approvals=pending, queue_hold=hold)
+    assert summary(one) == f"main conversation  {word}"
 
 
 class Answers:

@@ -178,7 +178,7 @@ async def test_a_device_that_is_limited_to_a_project_is_offered_nothing_that_is_
             await guest.page.get_by_role("button", name="Permission mode:").click()
             choices = guest.page.get_by_role("dialog").get_by_role("radio")
             await expect(choices).to_have_count(2)
-            await guest.page.get_by_label("Plan").check()
+            await guest.page.get_by_label("Plan").click()
             await expect(guest.page.get_by_role("button", name="Permission mode: Plan")).to_be_visible(timeout=WAIT_MS)
             await guest.go("/dashboard")
             limited = guest.page.get_by_text("This device may only see some projects")

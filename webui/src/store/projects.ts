@@ -13,12 +13,10 @@ export class Projects {
   private readonly asked = signal(false);
   private readonly storedAt = signal<string | null>(null);
 
-  /** All conversations, those that wait for an answer first, then the most recently active. */
+  /** All conversations, those that wait for the user first, then the most recently active. */
   readonly conversations: ReadonlySignal<readonly ConversationState[]> = computed(() =>
     [...this.known.value.values()].sort(
-      (one, two) =>
-        Math.min(1, two.pending_approvals) - Math.min(1, one.pending_approvals) ||
-        two.last_active.localeCompare(one.last_active),
+      (one, two) => Number(waits(two)) - Number(waits(one)) || two.last_active.localeCompare(one.last_active),
     ),
   );
 
@@ -76,6 +74,11 @@ export class Projects {
     this.known.value = new Map(this.known.value).set(one.id, one);
     return one;
   }
+}
+
+/** Whether it waits for an answer to a request, or for what becomes of its queue. */
+function waits({ pending_approvals, queue_hold }: ConversationState): boolean {
+  return pending_approvals > 0 || queue_hold?.until === null;
 }
 
 /** Whether it is the main conversation of its project. */

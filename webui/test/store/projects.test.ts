@@ -33,6 +33,11 @@ test("of a project's other conversations those that wait come first", () => {
   expect(ids(projects.othersOf("p"))).toEqual(["p.b", "p.a"]);
   projects.put(state("p.a", 3, { pending_approvals: 2 }));
   expect(ids(projects.othersOf("p"))).toEqual(["p.a", "p.b"]);
+  const hold = { reason: "lost", message: "", since: "", until: null } as const;
+  projects.put(state("p.a", 3, { queue_hold: { ...hold, until: "2026-01-02T00:00:00Z" } }));
+  expect(ids(projects.othersOf("p"))).toEqual(["p.b", "p.a"]);
+  projects.put(state("p.a", 3, { queue_hold: hold }));
+  expect(ids(projects.othersOf("p"))).toEqual(["p.a", "p.b"]);
 });
 
 test("a state is that of its own conversation alone", () => {

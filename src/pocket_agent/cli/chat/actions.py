@@ -13,7 +13,7 @@ from pocket_agent.cli.chat.form import ELICITATION, Form
 from pocket_agent.cli.chat.transcript import Transcript, one_line, task_line
 from pocket_agent.client import Client
 from pocket_agent.errors import ProjectNotFoundError, ValidationError
-from pocket_agent.model import project_of
+from pocket_agent.model import ProjectState, project_of
 from pocket_agent.protocol.push import LastLineData, ProjectStateData, WorktreeData
 from pocket_agent.protocol.requests import PathInspectData, SessionId
 
@@ -81,7 +81,7 @@ async def pick(
         ProjectNotFoundError: the user chose none.
     """
     for number, project in enumerate(projects, 1):
-        facts = [one_line(project.name, 40), one_line(project.path, PATH_MAX), str(project.state), *last_line(project)]
+        facts = [one_line(project.name, 40), one_line(project.path, PATH_MAX), state_word(project), *last_line(project)]
         say(f"{number:>3}  {'  '.join(facts)}")
     say(f"  n  make a project of {one_line(here, PATH_MAX)}")
     answer = (await ask("Which one? ")).strip().lower()
@@ -140,11 +140,18 @@ def title_of(state: ProjectStateData) -> str:
 
 def summary(state: ProjectStateData) -> str:
     """A conversation in a list: its title, its state and the branch of its worktree."""
-    waits = state.pending_approvals > 0
-    parts = [title_of(state) or "main conversation", "waits for approval" if waits else str(state.state)]
+    parts = [title_of(state) or "main conversation", state_word(state)]
     if isinstance(state.worktree, WorktreeData):
         parts.append(one_line(state.worktree.branch, _TITLE_MAX))
     return "  ".join([*parts, *last_line(state)])
+
+
+def state_word(state: ProjectStateData) -> str:
+    """The state of a conversation, or what it waits for."""
+    if state.pending_approvals > 0:
+        return "waits for approval"
+    is_held = state.queue_hold is not None and state.state is not ProjectState.EXECUTING
+    return "on hold" if is_held else str(state.state)
 
 
 def last_line(state: ProjectStateData) -> list[str]:

@@ -50,7 +50,7 @@ function Line({ conversation }: { readonly conversation: ConversationState }): V
       <span class={`dot ${state.tone}`} />
       <span class="sidebar-name">{visible(name)}</span>
       {seen.isUnread(conversation) && <span class="badge accent">New</span>}
-      {state.tone === "waiting" && <span class="badge warn">{conversation.pending_approvals}</span>}
+      {conversation.pending_approvals > 0 && <span class="badge warn">{conversation.pending_approvals}</span>}
       <span class="visually-hidden">{state.name}</span>
     </a>
   );
