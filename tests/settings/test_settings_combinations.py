@@ -54,6 +54,8 @@ def test_refused_combinations() -> None:
         ({"claude": {"max_line": "1MiB", "max_spool": "1MiB"}}, []),
         ({"claude": CLAUDE}, [("claude.permission_mode", "claude.allow_dangerously_skip_permissions")]),
         ({"claude": CLAUDE | {"allow_dangerously_skip_permissions": True}}, []),
+        ({"data": {"dir": "/d"}, "projects": {"worktrees": "/d/trees"}}, [("projects.worktrees", "data.dir")]),
+        ({"data": {"dir": "/d"}, "projects": {"worktrees": "/d-trees"}}, []),
     ]
     wrong = []
     for values, keys in cases:

@@ -45,6 +45,7 @@ def connections_for(settings: Settings, files: int) -> int:
 def find_conflicts(settings: Settings) -> Iterator[Conflict]:
     """Every refused combination."""
     server, claude, sso = settings.server, settings.claude, settings.server.sso
+    worktrees = settings.projects.worktrees
     exposed, users = not is_loopback(server.host), {*sso.users, *sso.viewers}
     only = "only with a loopback host (127.0.0.1, ::1 or localhost)"
     rules = (
@@ -104,6 +105,11 @@ def find_conflicts(settings: Settings) -> Iterator[Conflict]:
             claude.permission_mode == "bypassPermissions" and not claude.allow_dangerously_skip_permissions,
             ("claude.permission_mode", "claude.allow_dangerously_skip_permissions"),
             "the mode skips every approval, which must be allowed explicitly",
+        ),
+        (
+            worktrees is not None and worktrees.is_relative_to(settings.data.dir),
+            ("projects.worktrees", "data.dir"),
+            "no agent may work inside the data directory; choose a folder outside it",
         ),
     )
     return (Conflict(keys, reason) for broken, keys, reason in rules if broken)
