@@ -19,6 +19,7 @@ from pocket_agent.model import Device, Execution, ExecutionId, ExecutionStatus
 from pocket_agent.server.auth import hash_token, new_device, new_token
 from pocket_agent.server.pairing import new_pairing
 from pocket_agent.storage import Change, Store, device_table
+from tests.conversation.test_conversation_hold import begin
 from tests.harness.follow import eventually
 from tests.server.room import Room, Wire, open_room, until
 
@@ -151,6 +152,30 @@ async def test_what_a_revoked_device_runs_is_named_or_killed(room: Room, kill: b
             assert told["running"] == named
             assert session.state.current is not None
             await wire.ask("agent_kill", project_id=session.state.record.id)
+
+
+@pytest.mark.parametrize("kill", [False, True])
+async def test_a_prompt_in_the_turn_of_another_device_is_named_or_killed(
+    room: Room, tmp_path: Path, kill: bool
+) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    async with room.client() as client, room.wire() as wire, guest(room) as phone:
+        session = await room.project()
+        project_id = session.state.record.id
+        await begin(client, session, gate)
+        running = session.state.current
+        assert running is not None
+        await phone.wire.ask("execute", {"prompt": "steered", "when": "now"}, project_id=project_id)
+        (steered,) = session.state.steering
+        told = (await wire.ask("device_revoke", {"device_id": phone.device.id, "kill": kill}))["data"]
+        named = [{"project_id": project_id, "execution_id": running.id}]
+        assert (told["withdrawn"], told["running"]) == ((1, []) if kill else (0, named))
+        if kill:
+            assert (await stored(room, running.id)).status is ExecutionStatus.KILLED
+            assert (await stored(room, steered.id)).status is ExecutionStatus.CANCELLED
+        else:
+            await wire.ask("agent_kill", project_id=project_id)
 
 
 async def test_a_replaced_token_ends_the_prompts_of_the_old_one_alone(room: Room) -> None:

@@ -25,8 +25,8 @@ class Withdrawn:
 
     Attributes:
         count: queued prompts that were withdrawn.
-        running: the device's execution that was running.
-        killed: whether it was killed.
+        running: the execution that was running, if it or a prompt written into its turn is the device's.
+        killed: whether such an execution was killed.
     """
 
     count: int
@@ -205,7 +205,7 @@ class PromptQueue:
 
         Args:
             void: whether the device that gave this prompt lost its access.
-            kill: whether to kill the running execution as well, if it is one of these.
+            kill: whether to kill the running execution as well, if it or a prompt written into its turn is one.
 
         Raises:
             ProjectNotFoundError: the project was deleted.
@@ -214,16 +214,17 @@ class PromptQueue:
         if not self.loops.ready.is_set():  # no prompt starts before, and the start checks the device
             return Withdrawn(0, None)
         async with self.loops.turn():
+            running = self.state.current
+            # A prompt that was written into the running turn can be stopped with that turn only.
+            if running is not None and not any(map(void, (running, *self.state.steering))):
+                running = None
+            if running is not None and kill:
+                await self._runner.end(ExecutionStatus.KILLED, killed=True)
+                self.loops.wake.set()
             waiting = [execution for execution in self.state.queue if void(execution)]
             for execution in waiting:
                 await self._cancel(execution)
-            running = self.state.current
-            if running is None or not void(running):
-                return Withdrawn(len(waiting), None)
-            if kill:
-                await self._runner.end(ExecutionStatus.KILLED, killed=True)
-                self.loops.wake.set()
-            return Withdrawn(len(waiting), running.id, killed=kill)
+            return Withdrawn(len(waiting), running.id if running is not None else None, killed=kill)
 
     def _waiting(self, execution_id: str) -> Execution:
         for execution in self.state.queue:
