@@ -19,6 +19,7 @@ from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import follow
 from tests.harness.forkserver import ForkedProcess, fork_server
 from tests.harness.question import FORM, OPTIONS, answer_of, asking
+from tests.harness.repository import git, repository
 from tests.harness.server import ServerProcess
 from tests.harness.sessions import Machine, answer, name_of
 
@@ -330,6 +331,76 @@ async def test_conversations_are_begun_listed_and_switched(standin_server: Serve
         standin_server, str(folder), "--conversation=Side work", "--prompt=ask Bash", "--yes"
     )
     assert status == 0, out
+
+
+async def test_conversations_are_renamed_archived_restored_and_deleted(
+    standin_server: ServerProcess, folder: Path
+) -> None:
+    repository(folder)
+    async with standin_server.client() as other:
+        project = await other.create_project(str(folder))
+        main = f"── {project.name}  "
+        async with chat(standin_server, cwd=folder) as person:
+            await person.reads(main)
+            person.types("/archive")
+            await person.reads("The main conversation of a project cannot be archived.")
+            for refused in ("/rename Main", "/delete"):
+                person.types(refused)
+                await person.reads("The main conversation has the name of its project")
+            person.types("/restore")
+            await person.reads("No conversation of this project is archived.")
+            person.types("/new --worktre Side")
+            await person.reads("There is no option --worktre")
+            person.types("/new --worktree=side Side work")
+            await person.reads(f"── {project.name} / Side work")
+            (_, side) = (await other.conversations(project.id)).conversations
+            assert git(Path(side.path), "branch", "--show-current") == "side"
+
+            person.types("/rename Other\u202e work")
+            await person.reads("Other<U+202E> work >")
+            person.types("/archive Side work")
+            await person.reads("/archive takes no name")
+            person.types("delta said-aside ask Bash")
+            await person.reads("▲ The agent asks to use Bash")
+            person.types("/archive")
+            await person.reads("not possible while")
+            person.types("y")
+            await person.reads("✓")
+            person.types("/archive")
+            await person.reads("is archived; /restore brings it back")
+            await person.reads(main)
+            assert len((await other.conversations(project.id)).conversations) == 1
+            person.types("/restore")
+            await person.reads("Other<U+202E> work")
+            await person.reads("> delta said-aside")
+            assert len((await other.conversations(project.id)).conversations) == 2
+
+            (Path(side.path) / "note.md").write_text("two\n")
+            git(Path(side.path), "commit", "--quiet", "--all", "--message=second")
+            (Path(side.path) / "note.md").write_text("three\n")
+            for answers in (["n"], ["y", "n"], ["y", "y"]):
+                person.types("/delete")
+                for answer_, words in zip(answers, ["worktree with all files", "1 changes that are not"], strict=False):
+                    await person.reads(words)
+                    await person.reads("[y/n]")
+                    assert len((await other.conversations(project.id)).conversations) == 2
+                    person.types(answer_)
+                if answers[-1] == "n":
+                    await person.reads("The conversation stays.")
+            await person.reads("The branch side is kept.")
+            await person.reads(main)
+            assert not Path(side.path).exists()
+
+            person.types("/new --worktree")
+            await person.reads("new conversation >")
+            person.types("/delete")
+            await person.reads("Delete it? [y/n]")
+            person.types("y")
+            await person.reads("The conversation was deleted.")
+            await person.reads(main)
+            person.types("/quit")
+            assert await person.leaves() == 0
+        assert len((await other.conversations(project.id, archived=True)).conversations) == 1
 
 
 async def test_what_a_directory_brings_is_told_before_it_becomes_a_project(

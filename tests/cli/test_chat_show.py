@@ -311,6 +311,7 @@ def test_a_join_tells_what_waits_and_forgets_what_does_not() -> None:
         ("agent_partial", {"text": "half", "thinking": ""}, ["half", "The agent was stopped while it wrote this."]),
         ("error", {"code": "EXECUTION_FAILED", "message": "it broke"}, ["EXECUTION_FAILED: it broke"]),
         ("project_deleted", {"project_id": "p"}, ["The project was deleted."]),
+        ("conversation_deleted", {"project_id": "p"}, ["The conversation was deleted."]),
         ("something_new", {"x": 1}, []),
         ("agent_message", {"type": "something_new"}, []),
         ("agent_message", {"type": "user", "message": {"content": "typed"}}, []),

@@ -28,6 +28,8 @@ _MAX_INSPECTIONS: Final = 5
 _NEVER_REPEATED_AFTER: Final = frozenset({websocket_client.MESSAGE_TOO_BIG, websocket_client.POLICY_VIOLATION})
 """Close codes that a request in flight may have caused, and would cause again."""
 _DEFAULT_TIMEOUT_SECONDS: Final = 60.0
+_WORKTREE_TIMEOUT_SECONDS: Final = 660.0
+"""More than the ten minutes after which the server ends git."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,9 @@ class Client:
             session_id: a session of the CLI (`sessions`) that it continues, with `fork` as a copy.
         """
         data = {"title": title, "worktree": worktree, "session_id": session_id, "fork": fork}
-        return await self._ask("conversation_create", push.ProjectStateData, project_id, **data)
+        timeout = _WORKTREE_TIMEOUT_SECONDS if worktree is not None else _DEFAULT_TIMEOUT_SECONDS
+        reply = await self.request("conversation_create", data, project_id=project_id, timeout=timeout)
+        return _decode_reply(reply, push.ProjectStateData)
 
     async def conversations(self, project_id: str, *, archived: bool = False) -> requests.ConversationListData:
         """The conversations of a project, the main one first."""
@@ -238,8 +242,10 @@ class Client:
 
     async def delete_conversation(self, conversation_id: str, *, discard: bool = False) -> push.ConversationDeletedData:
         """Delete a conversation and its worktree, with `discard` also work that only the worktree has."""
-        reply = push.ConversationDeletedData
-        return await self._ask("conversation_delete", reply, conversation_id, discard=discard)
+        reply = await self.request(
+            "conversation_delete", {"discard": discard}, project_id=conversation_id, timeout=_WORKTREE_TIMEOUT_SECONDS
+        )
+        return _decode_reply(reply, push.ConversationDeletedData)
 
     async def execute(
         self,

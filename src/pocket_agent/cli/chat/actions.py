@@ -15,7 +15,7 @@ from pocket_agent.client import Client
 from pocket_agent.errors import ProjectNotFoundError, ValidationError
 from pocket_agent.model import ProjectState, project_of
 from pocket_agent.protocol.push import LastLineData, ProjectStateData, WorktreeData
-from pocket_agent.protocol.requests import PathInspectData, SessionId
+from pocket_agent.protocol.requests import PathInspectData, SessionId, WorktreeRequest
 
 # ----------------------------------------------------------------------
 # The project to talk in.
@@ -115,9 +115,14 @@ async def make(client: Client, here: str, question: str, ask: Ask, shown: str) -
     Raises:
         ProjectNotFoundError: the user did not agree.
     """
-    if (await ask(question)).strip().lower() not in {"y", "yes"}:
-        raise ProjectNotFoundError("No project was chosen.")
+    await _agree(ask, question, "No project was chosen.")
     return await client.create_project(here, shown=shown or None)
+
+
+async def _agree(ask: Ask, question: str, otherwise: str) -> None:
+    """Raise ProjectNotFoundError with the text `otherwise` unless the user says yes."""
+    if (await ask(question)).strip().lower() not in {"y", "yes"}:
+        raise ProjectNotFoundError(otherwise)
 
 
 # ----------------------------------------------------------------------
@@ -176,13 +181,18 @@ async def find_conversation(client: Client, project_id: str, wanted: str) -> Pro
     raise ProjectNotFoundError(f"{some} the title or id {one_line(wanted, _TITLE_MAX)!r}; /conversations lists them.")
 
 
-async def pick_conversation(client: Client, project_id: str, ask: Ask, say: Callable[[str], None]) -> ProjectStateData:
-    """Let the user pick a conversation by its number; the main one if it is the only one.
+async def pick_conversation(
+    client: Client, project_id: str, ask: Ask, say: Callable[[str], None], *, archived: bool = False
+) -> ProjectStateData:
+    """Let the user pick a conversation, or an archived one, by its number; the only one without a question.
 
     Raises:
-        ProjectNotFoundError: the user chose none.
+        ProjectNotFoundError: the user chose none, or none is archived.
     """
-    found = (await client.conversations(project_id)).conversations
+    listed = (await client.conversations(project_id, archived=archived)).conversations
+    found = [state for state in listed if bool(state.archived) or not archived]
+    if not found:
+        raise ProjectNotFoundError("No conversation of this project is archived.")
     if len(found) == 1:
         return found[0]
     for number, state in enumerate(found, 1):
@@ -191,6 +201,63 @@ async def pick_conversation(client: Client, project_id: str, ask: Ask, say: Call
     if answer.isdecimal() and 1 <= int(answer) <= len(found):
         return found[int(answer) - 1]
     raise ProjectNotFoundError("No conversation was chosen.")
+
+
+async def begin(client: Client, project_id: str, rest: str) -> ProjectStateData:
+    """Begin a conversation with a title, behind `--worktree[=BRANCH]` in a git worktree.
+
+    Raises:
+        ValidationError: there is no such option, or the server refused it.
+    """
+    option, _, title = rest.partition(" ")
+    name, _, branch = option.partition("=")
+    if name == "--worktree":
+        worktree = WorktreeRequest(branch=branch or None)
+        return await client.create_conversation(project_id, title=title.strip() or None, worktree=worktree)
+    if name.startswith("--"):
+        raise ValidationError(f"There is no option {one_line(name, 40)}: /new [--worktree[=BRANCH]] [TITLE]")
+    return await client.create_conversation(project_id, title=rest or None)
+
+
+async def archive(client: Client, state: ProjectStateData, say: Callable[[str], None]) -> ProjectStateData:
+    """Archive a conversation; returns the main one."""
+    await client.archive_conversation(key_of(state))
+    say("The conversation is archived; /restore brings it back.")
+    return await find_conversation(client, state.id, state.id)
+
+
+async def restore(
+    client: Client, project_id: str, wanted: str, ask: Ask, say: Callable[[str], None]
+) -> ProjectStateData:
+    """Restore the archived conversation with this title or id, or the one that the user picks."""
+    if wanted:
+        state = await find_conversation(client, project_id, wanted)
+    else:
+        state = await pick_conversation(client, project_id, ask, say, archived=True)
+    return await client.archive_conversation(key_of(state), archived=False)
+
+
+async def delete(client: Client, state: ProjectStateData, ask: Ask, say: Callable[[str], None]) -> ProjectStateData:
+    """Delete a conversation if the user agrees, twice if only its worktree has some work; returns the main one.
+
+    Raises:
+        ProjectNotFoundError: the user did not agree.
+    """
+    has_tree = isinstance(state.worktree, WorktreeData)
+    files = f"and its worktree with all files: {one_line(state.path, PATH_MAX)}" if has_tree else "files are kept."
+    say(f"The log of this conversation is deleted from the server, {files}")
+    await _agree(ask, "Delete it? [y/n] ", "The conversation stays.")
+    try:
+        deleted = await client.delete_conversation(key_of(state))
+    except ValidationError as error:
+        if "changes" not in error.details:
+            raise
+        say(f"{error.message.partition('. ')[0]}.")
+        await _agree(ask, "Delete this work for good? [y/n] ", "The conversation stays.")
+        deleted = await client.delete_conversation(key_of(state), discard=True)
+    if deleted.kept_branch is not None:
+        say(f"The branch {one_line(deleted.kept_branch, PATH_MAX)} is kept.")
+    return await find_conversation(client, state.id, state.id)
 
 
 # ----------------------------------------------------------------------
@@ -207,6 +274,12 @@ y, n, c               answer a question of an MCP server, decline it, or close i
 /conversations        list the conversations of the project
 /switch [NAME]        switch to another one, by its title or id; without NAME pick one
 /new [TITLE]          begin another conversation, with a log, a queue and an agent of its own; this one stays
+/new --worktree[=BRANCH] [TITLE]
+                      begin it in a git worktree, on BRANCH or a new branch
+/rename [TITLE]       rename this conversation; without TITLE its first prompt is the title
+/archive              leave this conversation out of the lists, and switch to the main one
+/restore [NAME]       switch to an archived one, which is listed again; without NAME pick one
+/delete               delete this conversation with its worktree, and switch to the main one
 /clear                let the agent forget: the next prompt starts a new session of the CLI in this conversation,
                       whose log and queue stay
 /sessions             list the CLI's sessions, and report those that a terminal opens from then on

@@ -20,18 +20,22 @@ from pocket_agent.cli.chat.actions import (
     PATH_MAX,
     Actions,
     absolute,
+    archive,
+    begin,
     choose,
+    delete,
     find_conversation,
     key_of,
     pick,
     pick_conversation,
+    restore,
     title_of,
 )
 from pocket_agent.cli.chat.form import ELICITATION
 from pocket_agent.cli.chat.screen import Screen
 from pocket_agent.cli.chat.transcript import Transcript, one_line
 from pocket_agent.client import Client, Frame, Status
-from pocket_agent.errors import PocketAgentError, ProjectNotFoundError
+from pocket_agent.errors import PocketAgentError, ProjectNotFoundError, ValidationError
 from pocket_agent.model import Position
 from pocket_agent.protocol.push import ProjectStateData, SessionResumedData
 from pocket_agent.protocol.requests import MessageData, MessagesData
@@ -139,13 +143,15 @@ class Terminal:
                 tasks.create_task(self._carry_out(lines)),
             ]
             try:
-                return await self._read(client, project.id, lines)
+                return await self._read(client, project, lines)
             finally:
                 self._tasks = None
                 for worker in workers:
                     worker.cancel()
 
-    async def _read(self, client: Client, project_id: str, lines: asyncio.Queue[str]) -> ProjectStateData | None:
+    async def _read(
+        self, client: Client, state: ProjectStateData, lines: asyncio.Queue[str]
+    ) -> ProjectStateData | None:
         while True:
             try:
                 line = (await self._session.prompt_async(self._message)).strip()
@@ -154,23 +160,42 @@ class Terminal:
             if line == "/quit":
                 return None
             command, _, rest = line.partition(" ")
-            if command in {"/projects", "/switch", "/new"}:
-                another = await self._another(client, project_id, command, rest.strip())
+            if command in {"/projects", "/switch", "/new", "/rename", "/archive", "/restore", "/delete"}:
+                another = await self._another(client, state, command, rest.strip())
                 if another is not None:
                     return another
             else:
                 lines.put_nowait(line)  # an empty one matters in a form
 
-    async def _another(self, client: Client, project_id: str, command: str, rest: str) -> ProjectStateData | None:
-        """The conversation that the user picks or begins, or the project, if any."""
+    async def _another(
+        self, client: Client, state: ProjectStateData, command: str, rest: str
+    ) -> ProjectStateData | None:
+        """The conversation that the user picks, begins or goes to, or the project, if any."""
+        project_id = state.id
         try:
-            if command == "/new":
-                return await client.create_conversation(project_id, title=rest or None)
-            if rest and command == "/switch":
-                return await find_conversation(client, project_id, rest)
-            if command == "/projects":
-                project_id = (await pick(client, await client.projects(), absolute("."), self.ask, self.say)).id
-            return await pick_conversation(client, project_id, self.ask, self.say)
+            match command:
+                case "/rename" | "/delete" if key_of(state) == project_id:
+                    raise ValidationError("The main conversation has the name of its project, and is deleted with it.")
+                case "/rename":
+                    self._title = title_of(await client.rename_conversation(key_of(state), rest or None))
+                    return None
+                case "/archive" | "/delete" if rest:
+                    raise ValidationError(f"{command} takes no name: it is for the conversation that is shown.")
+                case "/new":
+                    another = begin(client, project_id, rest)
+                case "/archive":
+                    another = archive(client, state, self.say)
+                case "/restore":
+                    another = restore(client, project_id, rest, self.ask, self.say)
+                case "/delete":
+                    another = delete(client, state, self.ask, self.say)
+                case "/switch" if rest:
+                    another = find_conversation(client, project_id, rest)
+                case _:
+                    if command == "/projects":
+                        project_id = (await pick(client, await client.projects(), absolute("."), self.ask, self.say)).id
+                    another = pick_conversation(client, project_id, self.ask, self.say)
+            return await another
         except (EOFError, KeyboardInterrupt):
             self.say("The conversation stays.")
         except (PocketAgentError, TimeoutError) as error:

@@ -188,6 +188,7 @@ NOTE: Final = "dim italic"
 _QUESTION_HINT: Final = "y: answer (or done there)   n: decline   c: close without an answer"
 _NOTES: Final = {
     "project_deleted": ("The project was deleted.", "bold red"),
+    "conversation_deleted": ("The conversation was deleted.", "bold red"),
     "process_killed": ("The execution was killed.", "red"),
     "session_reset": ("── a new session begins ──", NOTE),
 }
