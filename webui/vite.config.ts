@@ -10,6 +10,7 @@ export default defineConfig({
     outDir: "../src/pocket_agent/web",
     emptyOutDir: true,
     target: "es2022",
+    minify: "terser", // smaller than that of esbuild by 3 %
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,

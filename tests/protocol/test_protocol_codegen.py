@@ -43,7 +43,7 @@ def test_requests_that_change_something_are_not_sent_again() -> None:
 
 def test_every_name_that_is_used_is_declared() -> None:
     code = re.sub(r"/\*\*.*?\*/|\"[^\"\n]*\"|^//[^\n]*", "", TEXT, flags=re.DOTALL | re.MULTILINE)
-    names = set(re.findall(r"\b([A-Z][A-Za-z]+)\b", code))
+    names = set(re.findall(r"\b([A-Z][A-Za-z_]+)\b", code))
     declarations = set(re.findall(r"^export (?:interface|type|const) (\w+)", TEXT, re.MULTILINE))
     assert names - {"Readonly", "ReadonlySet", "Record", "Set"} == declarations
 

@@ -373,7 +373,10 @@ class ConversationLoops:
                 ) as error:
                     # Not the prompt's fault: it keeps its place until the fault is gone.
                     if error.message != reported:
-                        await self._report(error)
+                        if isinstance(error, errors.ClaudeNotFoundError):  # the hold says it to clients that come later
+                            self._say_error(error)
+                        else:
+                            await self._report(error)
                         self._delayed(error)
                     reported = error.message
                     if not isinstance(error, errors.ClaudeNotFoundError) or not await self._hold(HoldReason.CLI, error):

@@ -1,6 +1,6 @@
 // @vitest-environment happy-dom
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { navigate, path } from "../../src/router";
+import { navigate, path, startRouter } from "../../src/router";
 import { Store } from "../../src/store/store";
 import { archive } from "../../src/view/conversation/manage";
 import { Network, settle } from "../connection/network";
@@ -10,6 +10,8 @@ let network: Network;
 let store: Store;
 
 beforeEach(() => {
+  startRouter();
+  dispatchEvent(new PopStateEvent("popstate")); // a sheet of another test file may still be closing
   network = new Network();
   store = new Store(network.open);
   store.link.start();
