@@ -6,9 +6,11 @@ import pytest
 from playwright.async_api import Browser, ViewportSize, expect
 from tests.e2e.web.test_web_screen import is_sound
 from tests.harness.browser import WAIT_MS
+from tests.harness.follow import eventually
 from tests.harness.scene import Stage
 from tests.harness.screen import screen
 
+from pocket_agent.client import Client
 from pocket_agent.model import ExecuteOptions
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -64,6 +66,16 @@ async def test_a_task_in_the_background_is_shown_and_stopped(stage: Stage, brows
         await client.delete_project(project.id)
 
 
+async def has_run_all(client: Client, project_id: str) -> None:
+    """Wait until no prompt runs or waits. Between two prompts, and before the first, a page shows Idle."""
+
+    async def look() -> bool:
+        (project,) = (one for one in await client.projects() if one.id == project_id)
+        return project.state == "IDLE" and project.queue_depth == 0
+
+    await eventually(look, "all prompts have run")
+
+
 async def test_a_prompt_replaces_the_running_one(stage: Stage, browser: Browser, folder: Path) -> None:
     async with stage.server.client() as client, screen(browser, stage.server, size=SMALL_PHONE) as seen:
         project = await client.create_project(str(folder))
@@ -75,7 +87,8 @@ async def test_a_prompt_replaces_the_running_one(stage: Stage, browser: Browser,
         await seen.prompt_field.fill("demo:text in its place")
         await is_sound(seen)
         await seen.button("Send instead").click()
-        await seen.is_idle()
+        await has_run_all(client, project.id)
+        await seen.says("demo:text later")
         prompts = [line.words for line in await seen.told() if line.kind == "prompt"]
         assert prompts == ["demo:slow=60s", "demo:text in its place", "demo:text later"]
         await client.delete_project(project.id)
@@ -94,7 +107,7 @@ async def test_context_servers_and_limits_are_shown_and_files_set_back(
         await seen.page.keyboard.press("Escape")
         await seen.has_left_sheets()
         await client.execute(project.id, "demo:edit=note.md", options=ExecuteOptions(permission_mode="acceptEdits"))
-        await seen.is_idle()
+        await has_run_all(client, project.id)
         assert note.exists()
         await seen.choose("Context, MCP servers and limits")
         await expect(dialog.get_by_label("Context window")).to_contain_text("tokens", timeout=WAIT_MS)
