@@ -594,17 +594,17 @@ def test_a_turn_that_a_hook_stopped_is_no_success() -> None:
 
 
 def test_a_change_of_the_permission_mode_that_nobody_asked_for_is_the_projects() -> None:
-    def present(told: str | None) -> Intake:
+    def present(requested: str | None) -> Intake:
         state = State(
             log_of(sample.project(permission_mode="plan")),
             current=sample.execution(),
-            account=doing(permission_mode="plan", requested_mode=told),
+            account=doing(permission_mode="plan", requested_mode=requested),
         )
         return Intake(state, may_choose=lambda mode: mode != "bypassPermissions")
 
     changed = {"plan": "acceptEdits", "acceptEdits": None}
-    for told, stored in changed.items():
-        plan = present(told).take([Line(system("status", permissionMode="acceptEdits"), 1)])
+    for requested, stored in changed.items():
+        plan = present(requested).take([Line(system("status", permissionMode="acceptEdits"), 1)])
         assert plan.record.get("permission_mode") == stored
         assert plan.account is not None
         assert (plan.account.work.permission_mode, plan.account.work.requested_mode) == ("acceptEdits", "acceptEdits")
@@ -665,9 +665,9 @@ def test_a_usage_limit_pauses_the_execution() -> None:
     init = line(type="system", subtype="init", session_id=SESSION, model="m")
     info = {"rate_limit_info": {"status": "rejected", "resetsAt": 1_760_000_000}}
     refused = line(type="assistant", message={"model": "<synthetic>"}, api_error_params=info)
-    told = result(is_error=True, api_error_status=429, result="You've hit your limit")
+    limited = result(is_error=True, api_error_status=429, result="You've hit your limit")
     old = result(is_error=True, result="Claude AI usage limit reached|1760000000")
-    for lines in ((LIMITED, told), (refused, told), (old,)):
+    for lines in ((LIMITED, limited), (refused, limited), (old,)):
         plan = take(init, *lines, execution=sample.execution())
         assert plan.finished is None
         assert plan.paused is not None
@@ -678,10 +678,10 @@ def test_a_usage_limit_pauses_the_execution() -> None:
         assert plan.account is not None
         assert plan.account.work.refused_until is None
     # The limit of an earlier turn, an interrupt, and another error do not pause it.
-    assert take(init, LIMITED, init, told, execution=sample.execution()).finished is not None
-    assert take(init, LIMITED, told, execution=sample.execution(), end_status=ExecutionStatus.KILLED).paused is None
+    assert take(init, LIMITED, init, limited, execution=sample.execution()).finished is not None
+    assert take(init, LIMITED, limited, execution=sample.execution(), end_status=ExecutionStatus.KILLED).paused is None
     assert take(init, LIMITED, result(), execution=sample.execution()).paused is None
-    assert take(init, LIMITED, told).paused is None
+    assert take(init, LIMITED, limited).paused is None
 
 
 def test_the_windows_of_the_limits() -> None:
@@ -695,7 +695,7 @@ def test_the_windows_of_the_limits() -> None:
 def test_a_broken_value_of_a_limit_hides_no_other() -> None:
     """Also a reset that is given in milliseconds or as text is one: without it the execution would end in an error."""
     init = line(type="system", subtype="init", session_id=SESSION, model="m")
-    told = result(is_error=True, api_error_status=429, result="You've hit your limit")
+    limited = result(is_error=True, api_error_status=429, result="You've hit your limit")
     window = {"utilization": 0.5, "resetsAt": 1_760_000_000, "status": "allowed"}
     broken = [
         None,
@@ -707,7 +707,9 @@ def test_a_broken_value_of_a_limit_hides_no_other() -> None:
         for number, value in enumerate([*broken, window]):
             info: dict[str, object] = {"status": "rejected", "resetsAt": reset, "rateLimitType": "five_hour"}
             info |= {"utilization": value, "unifiedWindows": {"seven_day": window, "other": value}}
-            plan = take(init, line(type="rate_limit_event", rate_limit_info=info), told, execution=sample.execution())
+            plan = take(
+                init, line(type="rate_limit_event", rate_limit_info=info), limited, execution=sample.execution()
+            )
             assert plan.paused is not None, info
             assert plan.record["queue_hold"].until == 1_760_000_000_000, info
             found = {one.window: (one.utilization, one.resets_at) for one in plan.windows}
@@ -716,7 +718,7 @@ def test_a_broken_value_of_a_limit_hides_no_other() -> None:
     none: list[object] = [None, 0, -1, True, "never", [], 1e300, "9" * 400]
     for no_reset in none:
         info = {"status": "rejected", "resetsAt": no_reset, "rateLimitType": "five_hour"}
-        plan = take(init, line(type="rate_limit_event", rate_limit_info=info), told, execution=sample.execution())
+        plan = take(init, line(type="rate_limit_event", rate_limit_info=info), limited, execution=sample.execution())
         assert (plan.paused, plan.windows) == (None, ()), info
         assert plan.finished is not None
 

@@ -76,16 +76,21 @@ async def test_a_conversation_goes_on_in_the_terminal(tmp_path: Path, folder: Pa
         await model.stop()
 
 
+def settings_of(server: ServerProcess) -> dict[str, str]:
+    """The settings with which a command finds the server and its agents."""
+    return {
+        "PA_CLAUDE_BINARY": server.env["PA_CLAUDE_BINARY"],
+        "PA_SERVER_PORT": str(server.port),
+        "PA_SERVER_TLS_ENABLED": "false",
+    }
+
+
 async def test_the_conversation_that_has_the_session_is_the_one_that_ends(
     standin_server: ServerProcess, folder: Path
 ) -> None:
     server = standin_server
     machine = Machine(server.home / ".claude", folder)
-    settings = {
-        "PA_CLAUDE_BINARY": server.env["PA_CLAUDE_BINARY"],
-        "PA_SERVER_PORT": str(server.port),
-        "PA_SERVER_TLS_ENABLED": "false",
-    }
+    settings = settings_of(server)
     async with server.client() as client:
         project = await client.create_project(str(folder))
         begun = await client.request("conversation_create", {}, project_id=project.id)
@@ -110,11 +115,7 @@ async def test_the_conversation_that_has_the_session_is_the_one_that_ends(
 async def test_the_directory_of_a_worktree_means_its_conversation(standin_server: ServerProcess, folder: Path) -> None:
     server = standin_server
     repository(folder)
-    settings = {
-        "PA_CLAUDE_BINARY": server.env["PA_CLAUDE_BINARY"],
-        "PA_SERVER_PORT": str(server.port),
-        "PA_SERVER_TLS_ENABLED": "false",
-    }
+    settings = settings_of(server)
     async with server.client() as client:
         project = await client.create_project(str(folder))
         begun = await client.request("conversation_create", {"worktree": {}}, project_id=project.id)
@@ -138,11 +139,7 @@ async def test_sessions_that_cannot_be_resumed_as_they_are(standin_server: Serve
     gone = folder / "gone"
     machine.write(machine.prompt("one \x1b[2Jtwo \x9b2J\u202ethree"))
     machine.write(machine.prompt("begun elsewhere", gone), number=2, directory=gone)
-    settings = {
-        "PA_CLAUDE_BINARY": server.env["PA_CLAUDE_BINARY"],
-        "PA_SERVER_PORT": str(server.port),
-        "PA_SERVER_TLS_ENABLED": "false",
-    }
+    settings = settings_of(server)
     async with server.client() as client:
         project = await client.create_project(str(folder))
         begun = await client.request("conversation_create", {}, project_id=project.id)

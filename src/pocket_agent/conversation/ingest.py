@@ -628,7 +628,7 @@ class Intake:
 
     @property
     def _first(self) -> int:
-        """The position of the first prompt that waits and has not run; a later one than any when there is none."""
+        """The position of the first prompt in the queue that has not run; without one, a position behind all others."""
         waiting = (each.position for each in (*self.plan.requeued, *self._state.queue) if not each.status.is_paused)
         return min(waiting, default=sys.maxsize)
 
